@@ -1,0 +1,8 @@
+//! Callfleet stands between a PBX, an unreliable AI voice service and the people who supervise the
+//! calls. The rooms are listed in the order in which data moves.
+
+pub mod dev;
+pub mod domain;
+pub mod ops;
+pub mod service;
+pub mod wire;
