@@ -5,4 +5,5 @@ pub mod dev;
 pub mod domain;
 pub mod ops;
 pub mod service;
+pub mod store;
 pub mod wire;

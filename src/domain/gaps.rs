@@ -24,6 +24,12 @@ impl Ranges {
         Self(ranges)
     }
 
+    /// Ranges that are in rising order and apart already.
+    #[must_use]
+    pub const fn from_sorted(ranges: Vec<(i64, i64)>) -> Self {
+        Self(ranges)
+    }
+
     /// What is not in these ranges between the first sequence of a call, which is 1 (0 if a packet 0
     /// came), and the highest, which is the last one here or `final_sequence`.
     #[must_use]

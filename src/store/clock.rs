@@ -1,0 +1,37 @@
+//! PostgreSQL's clock, as this process last read it: machines whose own clocks differ agree on when
+//! a lease is over.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// The time that every statement is given. A clone is the same clock.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    ahead_micros: Arc<AtomicI64>,
+    advanced_micros: Arc<AtomicI64>,
+}
+
+impl Clock {
+    /// The database's present, within the time of one round trip.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        let ahead = self.ahead_micros.load(Ordering::Relaxed) + self.advanced_micros.load(Ordering::Relaxed);
+        Utc::now() + TimeDelta::microseconds(ahead)
+    }
+
+    /// Lets time pass at once: for tests of what time does.
+    pub fn advance(&self, by: Duration) {
+        let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        self.advanced_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// Takes over the database's time, read between `asked` and now.
+    pub(super) fn set(&self, asked: DateTime<Utc>, database: DateTime<Utc>) {
+        let midway = asked + (Utc::now() - asked) / 2;
+        let ahead = (database - midway).num_microseconds().unwrap_or(0);
+        self.ahead_micros.store(ahead, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,25 @@
+//! PostgreSQL: the truth. One file per table or job, one function per statement; the only home of SQL.
+//!
+//! Promises that a change of a call, its line in the timeline and the message that announces it
+//! commit together; that every statement names itself; that no transaction is open while anything
+//! but the database is waited for. Never decides what a call may become: `domain` does.
+
+pub mod agenda;
+pub mod attempts;
+pub mod calls;
+pub mod change;
+pub mod clock;
+pub mod dead_letters;
+pub mod error;
+pub mod options;
+pub mod outbox;
+pub mod packets;
+pub mod pool;
+pub mod results;
+mod rows;
+pub mod schema;
+
+pub use clock::Clock;
+pub use error::StoreError;
+pub use options::Options;
+pub use pool::Store;

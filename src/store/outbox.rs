@@ -1,0 +1,102 @@
+//! `outbox`: messages that were committed and wait for the broker's acknowledgement.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use super::{Store, StoreError};
+use crate::wire::outgoing::Outgoing;
+
+/// Time in which the writer's own relay has a message to itself.
+const OWN_RELAY_FIRST: Duration = Duration::from_secs(5);
+
+/// Appends messages in the transaction that makes them true.
+///
+/// # Errors
+/// When the database is away.
+pub async fn append(
+    connection: &mut PgConnection,
+    messages: &[Outgoing],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"/* outbox.append */
+        INSERT INTO outbox (msg_id, subject, payload, replaces, available_at, created_at)
+        SELECT msg_id, subject, payload, replaces, $5, $6
+          FROM UNNEST($1::text[], $2::text[], $3::bytea[], $4::bool[]) AS m (msg_id, subject, payload, replaces)
+        ON CONFLICT DO NOTHING"#,
+        &messages.iter().map(|m| m.msg_id.clone()).collect::<Vec<_>>(),
+        &messages.iter().map(|m| m.subject.clone()).collect::<Vec<_>>(),
+        &messages.iter().map(|m| m.payload.to_vec()).collect::<Vec<_>>(),
+        &messages.iter().map(|m| m.replaces).collect::<Vec<_>>(),
+        now + OWN_RELAY_FIRST,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes messages that the broker has acknowledged.
+///
+/// # Errors
+/// When the database is away; the messages will be published once more.
+pub async fn delete(store: &Store, msg_ids: &[String]) -> Result<(), StoreError> {
+    sqlx::query!("/* outbox.delete */ DELETE FROM outbox WHERE msg_id = ANY($1)", msg_ids)
+        .execute(store.pool())
+        .await?;
+    Ok(())
+}
+
+/// Takes up to `limit` messages that were left behind, for `hold`; nobody else gets them meanwhile.
+///
+/// # Errors
+/// When the database is away.
+pub async fn lease(store: &Store, limit: i64, hold: Duration) -> Result<Vec<Outgoing>, StoreError> {
+    let now = store.now();
+    let rows = sqlx::query!(
+        r#"/* outbox.lease */
+        UPDATE outbox o SET available_at = $2
+          FROM (SELECT msg_id FROM outbox WHERE available_at <= $1
+                 ORDER BY available_at LIMIT $3 FOR UPDATE SKIP LOCKED) left_behind
+         WHERE o.msg_id = left_behind.msg_id
+        RETURNING o.msg_id, o.subject, o.payload, o.replaces"#,
+        now,
+        now + hold,
+        limit
+    )
+    .fetch_all(store.pool())
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Outgoing {
+            msg_id: row.msg_id,
+            subject: row.subject,
+            payload: Bytes::from(row.payload),
+            replaces: row.replaces,
+        })
+        .collect())
+}
+
+/// What waits: how many messages, and since when the oldest does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Depth {
+    /// Messages.
+    pub waiting: i64,
+    /// When the oldest was written.
+    pub oldest: Option<DateTime<Utc>>,
+}
+
+/// How much waits.
+///
+/// # Errors
+/// When the database is away.
+pub async fn depth(store: &Store) -> Result<Depth, StoreError> {
+    let row =
+        sqlx::query!(r#"/* outbox.depth */ SELECT count(*) AS "waiting!", min(created_at) AS oldest FROM outbox"#)
+            .fetch_one(store.pool())
+            .await?;
+    Ok(Depth { waiting: row.waiting, oldest: row.oldest })
+}
