@@ -3,6 +3,7 @@
 
 pub mod dev;
 pub mod domain;
+pub mod ingest;
 pub mod ops;
 pub mod service;
 pub mod store;
