@@ -7,6 +7,7 @@
 pub mod duration;
 pub mod health;
 pub mod http;
+pub mod life;
 pub mod listen;
 pub mod problem;
 pub mod start;
