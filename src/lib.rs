@@ -1,6 +1,7 @@
 //! Callfleet stands between a PBX, an unreliable AI voice service and the people who supervise the
 //! calls. The rooms are listed in the order in which data moves.
 
+pub mod broker;
 pub mod dev;
 pub mod domain;
 pub mod ingest;

@@ -1,0 +1,14 @@
+//! JetStream: the connection, its streams and consumers.
+//!
+//! Promises that a lost connection, stream or consumer is an error that passes, never an end. Never
+//! decides what a message means, and is the only home of async-nats. Subjects come and go without
+//! the environment's prefix.
+
+mod api;
+mod connect;
+mod options;
+pub mod topology;
+
+pub use api::ApiError;
+pub use connect::{Broker, ConnectError};
+pub use options::{Options, Prefix, ServerUrl};

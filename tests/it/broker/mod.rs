@@ -1,0 +1,4 @@
+//! The broker against the server that `NATS_URL` names; each test in streams of its own.
+
+mod scratch;
+mod topology;

@@ -1,0 +1,3 @@
+//! What the parts do together, against a real PostgreSQL and a real nats-server.
+
+mod broker;
