@@ -11,6 +11,7 @@ pub mod change;
 pub mod clock;
 pub mod dead_letters;
 pub mod error;
+pub mod group;
 pub mod options;
 pub mod outbox;
 pub mod packets;
