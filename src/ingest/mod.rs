@@ -4,3 +4,4 @@
 //! names it, and that a call id is percent-decoded once. Never talks to the broker itself.
 
 pub mod call_id;
+pub mod queries;

@@ -26,6 +26,9 @@ pub struct LifeOptions {
     /// Time that a worker holds a job without a sign of life; renewed at a third of it
     #[arg(long, env = "CALLFLEET_LEASE", default_value = "30s", value_name = "TIME", value_parser = parse_positive)]
     pub lease: Duration,
+    /// Time after which the broker delivers a job again that nobody acknowledged
+    #[arg(long, env = "CALLFLEET_ACK_WAIT", default_value = "30s", value_name = "TIME", value_parser = parse_positive)]
+    pub ack_wait: Duration,
     /// Failed attempts after which a call is given up
     #[arg(long, env = "CALLFLEET_MAX_ATTEMPTS", default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub max_attempts: u32,
@@ -53,6 +56,7 @@ impl LifeOptions {
             ("settle", self.settle),
             ("idle-timeout", self.idle_timeout),
             ("lease", self.lease),
+            ("ack-wait", self.ack_wait),
             ("backoff-base", self.backoff_base),
             ("backoff-max", self.backoff_max),
             ("reconcile-interval", self.reconcile_interval),
@@ -77,8 +81,8 @@ impl LifeOptions {
             settle: self.settle,
             idle_timeout: self.idle_timeout,
             lease: self.lease,
-            // As long as a worker may be silent, so long may a job go unclaimed.
-            reissue: self.lease,
+            // By then the broker has delivered it again, if it still has it.
+            reissue: self.ack_wait,
             max_attempts: self.max_attempts,
             backoff_base: self.backoff_base,
             backoff_max: self.backoff_max,

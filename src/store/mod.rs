@@ -11,7 +11,7 @@ pub mod change;
 pub mod clock;
 pub mod dead_letters;
 pub mod error;
-pub mod group;
+pub mod lists;
 pub mod options;
 pub mod outbox;
 pub mod packets;
@@ -19,6 +19,9 @@ pub mod pool;
 pub mod results;
 mod rows;
 pub mod schema;
+mod snapshot;
+pub mod timeline;
+pub mod views;
 
 pub use clock::Clock;
 pub use error::StoreError;
