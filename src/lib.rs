@@ -6,6 +6,7 @@ pub mod dev;
 pub mod domain;
 pub mod ingest;
 pub mod ops;
+pub mod relay;
 pub mod service;
 pub mod store;
 pub mod wire;
