@@ -6,9 +6,15 @@
 
 mod api;
 mod connect;
+mod consume;
 mod options;
+mod publish;
+mod pull;
 pub mod topology;
 
 pub use api::ApiError;
 pub use connect::{Broker, ConnectError};
+pub use consume::{ConsumeError, Consumer, Deliveries, Delivery, Unreadable};
 pub use options::{Options, Prefix, ServerUrl};
+pub use publish::{PublishError, Published};
+pub use pull::PullError;

@@ -15,6 +15,7 @@ const PREFIX_MAX_CHARS: usize = 32;
 
 /// How to reach NATS, and the settings of its topology.
 #[derive(Args, Clone, Debug)]
+#[group(skip)]
 pub struct Options {
     /// Where NATS is: `nats://[user:password@]host:port`, several servers of a cluster separated by commas
     #[arg(long, env = "NATS_URL", default_value = "nats://127.0.0.1:4222", value_name = "URL", hide_env_values = true)]

@@ -190,17 +190,17 @@ impl Failure {
 /// The message without what differs between equal failures: words with a digit, and quoted parts.
 fn normalised(message: &str) -> String {
     let mut words = Vec::new();
-    let mut quoted = false;
+    let mut is_inside = false;
     for word in message.to_lowercase().split_whitespace() {
         let quotes = word.chars().filter(|c| matches!(c, '"' | '`')).count();
-        if quoted || quotes > 0 || word.contains(|c: char| c.is_ascii_digit()) {
+        if is_inside || quotes > 0 || word.contains(|c: char| c.is_ascii_digit()) {
             if words.last().is_none_or(|last| last != "…") {
                 words.push("…".to_owned());
             }
         } else {
             words.push(word.to_owned());
         }
-        quoted ^= quotes % 2 == 1;
+        is_inside ^= quotes % 2 == 1;
     }
     words.join(" ")
 }

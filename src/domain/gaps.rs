@@ -34,7 +34,20 @@ impl Ranges {
     /// came), and the highest, which is the last one here or `final_sequence`.
     #[must_use]
     pub fn missing(&self, final_sequence: Option<i64>) -> Self {
-        let first = if self.0.first().is_some_and(|(first, _)| *first == 0) { 0 } else { 1 };
+        let first = i64::from(self.0.first().is_none_or(|(first, _)| *first != 0));
+        let Self(mut missing) = self.missing_from(first);
+        let next = self.last().map_or(first, |last| last.saturating_add(1)).max(first);
+        if let Some(last) = final_sequence
+            && last >= next
+        {
+            missing.push((next, last));
+        }
+        Self(missing)
+    }
+
+    /// What is not in these ranges from `first` to the highest of them.
+    #[must_use]
+    pub fn missing_from(&self, first: i64) -> Self {
         let mut next = first;
         let mut missing = Vec::new();
         for (start, end) in &self.0 {
@@ -42,11 +55,6 @@ impl Ranges {
                 missing.push((next, start - 1));
             }
             next = next.max(end.saturating_add(1));
-        }
-        if let Some(last) = final_sequence
-            && last >= next
-        {
-            missing.push((next, last));
         }
         Self(missing)
     }
@@ -57,26 +65,6 @@ impl Ranges {
         self.0
             .iter()
             .fold(0, |count: i64, (start, end)| count.saturating_add(end.saturating_sub(*start).saturating_add(1)))
-    }
-
-    /// How many sequences of these ranges are not in `others`.
-    #[must_use]
-    pub fn count_outside(&self, others: &Self) -> i64 {
-        let mut shared: i64 = 0;
-        let mut theirs = others.0.iter().peekable();
-        for (start, end) in &self.0 {
-            while let Some((their_start, their_end)) = theirs.peek() {
-                let (first, last) = (*start.max(their_start), *end.min(their_end));
-                if first <= last {
-                    shared = shared.saturating_add(last.saturating_sub(first).saturating_add(1));
-                }
-                if their_end > end {
-                    break;
-                }
-                theirs.next();
-            }
-        }
-        self.count().saturating_sub(shared)
     }
 
     /// Whether `sequence` is in one of the ranges.
@@ -122,12 +110,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn what_is_outside_is_counted_as_if_one_by_one(a in proptest::collection::btree_set(0_i64..60, 0..40), b in proptest::collection::btree_set(0_i64..60, 0..40)) {
-            let outside = Ranges::of(a.iter().copied()).count_outside(&Ranges::of(b.iter().copied()));
-            prop_assert_eq!(outside, i64::try_from(a.difference(&b).count()).unwrap());
-        }
-
         #[test]
         fn there_and_missing_make_up_the_whole(sequences in proptest::collection::btree_set(0_i64..60, 0..40), last in proptest::option::of(0_i64..80)) {
             let there = Ranges::of(sequences.iter().copied());

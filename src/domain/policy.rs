@@ -26,20 +26,20 @@ pub const MAX_UNCHARGED_ATTEMPTS: u32 = 20;
 /// Unreadable answers of one generation before a call is given up: the first and 2 more tries.
 pub const MAX_INVALID_ANSWERS: u32 = 3;
 /// The longest a service may tell us to wait.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
+pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(2);
 /// The longest delay that a negative acknowledgement carries; a longer one waits in the database.
-pub const NAK_DELAY_MAX: Duration = Duration::from_secs(60);
+pub const NAK_DELAY_MAX: Duration = Duration::from_mins(1);
 
 impl Default for Policy {
     fn default() -> Self {
         Self {
             settle: Duration::from_secs(2),
-            idle_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_mins(2),
             lease: Duration::from_secs(30),
             reissue: Duration::from_secs(30),
             max_attempts: 5,
             backoff_base: Duration::from_secs(1),
-            backoff_max: Duration::from_secs(60),
+            backoff_max: Duration::from_mins(1),
         }
     }
 }

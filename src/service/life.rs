@@ -16,6 +16,7 @@ const SHORTEST_LEASE: Duration = Duration::from_millis(100);
 
 /// What time does to a call. `callfleet up` takes these once for all its roles.
 #[derive(Args, Clone, Debug)]
+#[group(skip)]
 pub struct LifeOptions {
     /// Time after the end signal in which late packets still count
     #[arg(long, env = "CALLFLEET_SETTLE", default_value = "2s", value_name = "TIME", value_parser = parse)]
@@ -26,9 +27,6 @@ pub struct LifeOptions {
     /// Time that a worker holds a job without a sign of life; renewed at a third of it
     #[arg(long, env = "CALLFLEET_LEASE", default_value = "30s", value_name = "TIME", value_parser = parse_positive)]
     pub lease: Duration,
-    /// Time after which the broker delivers a job again that nobody acknowledged
-    #[arg(long, env = "CALLFLEET_ACK_WAIT", default_value = "30s", value_name = "TIME", value_parser = parse_positive)]
-    pub ack_wait: Duration,
     /// Failed attempts after which a call is given up
     #[arg(long, env = "CALLFLEET_MAX_ATTEMPTS", default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub max_attempts: u32,
@@ -56,7 +54,6 @@ impl LifeOptions {
             ("settle", self.settle),
             ("idle-timeout", self.idle_timeout),
             ("lease", self.lease),
-            ("ack-wait", self.ack_wait),
             ("backoff-base", self.backoff_base),
             ("backoff-max", self.backoff_max),
             ("reconcile-interval", self.reconcile_interval),
@@ -81,8 +78,8 @@ impl LifeOptions {
             settle: self.settle,
             idle_timeout: self.idle_timeout,
             lease: self.lease,
-            // By then the broker has delivered it again, if it still has it.
-            reissue: self.ack_wait,
+            // As long as a worker may be silent, so long may a job go unclaimed.
+            reissue: self.lease,
             max_attempts: self.max_attempts,
             backoff_base: self.backoff_base,
             backoff_max: self.backoff_max,

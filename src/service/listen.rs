@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 
 /// Who may talk to a role.
 #[derive(Args, Clone, Debug)]
+#[group(skip)]
 pub struct AccessOptions {
     /// Who may call: `open` lets everybody in and is refused on any but a loopback address
     #[arg(long, env = "CALLFLEET_AUTH", default_value = "open", value_name = "MODE")]

@@ -20,6 +20,12 @@ impl Tasks {
         Self { shutdown, set: JoinSet::new() }
     }
 
+    /// The token that tells these tasks to stop.
+    #[must_use]
+    pub const fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
     /// Starts `task` under `name`; it must end once the shutdown token is cancelled, and not before.
     pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         self.set.spawn(async move { (name, task.await) });

@@ -8,6 +8,7 @@ use crate::service::duration;
 
 /// The database of a role.
 #[derive(Args, Clone, Debug)]
+#[group(skip)]
 pub struct Options {
     /// PostgreSQL, as postgres://user:password@host:port/database
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]

@@ -1,5 +1,7 @@
 //! `packets`: storing them in batches, and reading a call's.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
@@ -20,7 +22,7 @@ pub async fn store(
     connection: &mut PgConnection,
     packets: &[&Packet],
     now: DateTime<Utc>,
-) -> Result<Vec<(CallKey, i64)>, StoreError> {
+) -> Result<HashSet<(CallKey, i64)>, StoreError> {
     let rows = sqlx::query!(
         r#"/* packets.store */
         INSERT INTO packets (call_key, sequence, data, sent_at, received_at)
@@ -39,8 +41,27 @@ pub async fn store(
     Ok(rows.into_iter().map(|row| (CallKey::from_uuid(row.call_key), row.sequence)).collect())
 }
 
-/// Counts copies of packets that are stored, sorted by (key, sequence) and without two of the same
-/// content, and keeps those aside whose content differs. Returns how many differed.
+/// Which of these packets are stored.
+///
+/// # Errors
+/// When the database is away.
+pub async fn which_exist(
+    connection: &mut PgConnection,
+    packets: &[&Packet],
+) -> Result<HashSet<(CallKey, i64)>, StoreError> {
+    let rows = sqlx::query!(
+        r#"/* packets.which_exist */
+        SELECT p.call_key, p.sequence FROM UNNEST($1::uuid[], $2::bigint[]) AS n (call_key, sequence)
+          JOIN packets p USING (call_key, sequence)"#,
+        &packets.iter().map(|p| p.key.as_uuid()).collect::<Vec<_>>(),
+        &packets.iter().map(|p| p.sequence).collect::<Vec<_>>()
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (CallKey::from_uuid(row.call_key), row.sequence)).collect())
+}
+
+/// Counts copies of packets that are stored, sorted by (key, sequence), and keeps those aside whose content differs. Returns how many differed.
 ///
 /// # Errors
 /// When the database is away.
@@ -111,10 +132,7 @@ pub async fn sizes(connection: &mut PgConnection, keys: &[CallKey]) -> Result<Ve
 ///
 /// # Errors
 /// When the database is away.
-pub async fn sequences_from(
-    connection: &mut PgConnection,
-    from: &[(CallKey, i64)],
-) -> Result<Vec<(CallKey, Ranges)>, StoreError> {
+pub async fn sequences_from(store: &Store, from: &[(CallKey, i64)]) -> Result<Vec<(CallKey, Ranges)>, StoreError> {
     let (keys, starts): (Vec<Uuid>, Vec<i64>) = from.iter().map(|(key, start)| (key.as_uuid(), *start)).unzip();
     // Runs of neighbours share sequence minus row number: the database folds them into ranges.
     let rows = sqlx::query!(
@@ -128,7 +146,7 @@ pub async fn sequences_from(
         &keys,
         &starts
     )
-    .fetch_all(connection)
+    .fetch_all(store.pool())
     .await?;
     let mut all: Vec<(CallKey, Vec<(i64, i64)>)> = Vec::new();
     for row in rows {
@@ -139,6 +157,15 @@ pub async fn sequences_from(
         }
     }
     Ok(all.into_iter().map(|(key, ranges)| (key, Ranges::from_sorted(ranges))).collect())
+}
+
+/// Which sequences of each call are stored.
+///
+/// # Errors
+/// When the database is away.
+pub async fn sequences_of(store: &Store, keys: &[CallKey]) -> Result<Vec<(CallKey, Ranges)>, StoreError> {
+    let from: Vec<(CallKey, i64)> = keys.iter().map(|key| (*key, 0)).collect();
+    sequences_from(store, &from).await
 }
 
 /// A stored packet.

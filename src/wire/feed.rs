@@ -80,7 +80,7 @@ pub enum Frame {
         /// When
         at: DateTime<Utc>,
         /// The call as it is
-        call: CallSummary,
+        call: Box<CallSummary>,
     },
     /// A call no longer matches.
     #[serde(rename = "call.left_view")]
