@@ -3,5 +3,21 @@
 //! Promises that a 2xx is durable, that whatever is wrong with a request is a problem+json which
 //! names it, and that a call id is percent-decoded once. Never talks to the broker itself.
 
+mod batch;
+mod body;
 pub mod call_id;
-pub mod queries;
+mod closer;
+mod docs;
+mod door;
+mod flush;
+mod gaps;
+mod options;
+mod queue;
+mod refusal;
+mod run;
+mod tracker;
+mod writer;
+
+pub use docs::openapi;
+pub use options::Options;
+pub use run::{Ingest, start};
