@@ -2,18 +2,20 @@
 
 use std::process::ExitCode;
 
+use anyhow::ensure;
 use callfleet::dev::run::{self, RunOptions};
+use callfleet::ops::simulate;
 use callfleet::service::start;
 use callfleet::service::telemetry::LogOptions;
 use clap::{Parser, Subcommand};
 
-/// Runs and looks after a fleet of call workers.
+/// Starts, watches, tries out and repairs Callfleet.
 #[derive(Parser, Debug)]
 #[command(name = "callfleet", version)]
 struct Program {
     #[command(subcommand)]
     command: Command,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Logging")]
     log: LogOptions,
 }
 
@@ -21,6 +23,7 @@ struct Program {
 enum Command {
     /// Run a command with a private PostgreSQL and nats-server beside it, which end with it
     Servers(RunOptions),
+    Simulate(simulate::Options),
 }
 
 fn main() -> ExitCode {
@@ -34,5 +37,10 @@ fn main() -> ExitCode {
             });
             if code == 0 { ended } else { ExitCode::from(code) }
         }
+        Command::Simulate(options) => start::main(&log, |shutdown| async move {
+            let is_balanced = simulate::run(options, shutdown).await?;
+            ensure!(is_balanced, "the run does not balance");
+            Ok(())
+        }),
     }
 }

@@ -1,3 +1,4 @@
 //! What the parts do together, against a real PostgreSQL and a real nats-server.
 
 mod broker;
+mod house;

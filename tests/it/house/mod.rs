@@ -1,0 +1,5 @@
+//! House rules: what the source may look like, and that the README says what is so.
+
+mod doors;
+mod tidy;
+mod tokens;
