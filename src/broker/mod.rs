@@ -7,6 +7,7 @@
 mod api;
 mod connect;
 mod consume;
+pub mod feed;
 mod options;
 mod publish;
 mod pull;

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::jetstream::context::{PublishError as LibraryError, PublishErrorKind};
+use async_nats::jetstream::context::{PublishAckFuture, PublishError as LibraryError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, RawMessageErrorKind};
 use futures_util::StreamExt;
@@ -115,39 +115,43 @@ impl Broker {
         }
         let mut lost = self.link();
         lost.mark_unchanged();
-        let mut waiting: FuturesUnordered<_> = (messages.iter().enumerate())
-            .map(|(index, message)| async move { (index, self.one(message).await) })
-            .collect();
+        let mut waiting = FuturesUnordered::new();
+        // Sent one by one, because the changes of a call are read in the order in which they were
+        // sent; acknowledged in any.
+        for (index, message) in messages.iter().enumerate() {
+            if !matches!(lost.has_changed(), Ok(false)) {
+                return outcomes;
+            }
+            let sent = self.send(message).await;
+            waiting.push(async move { (index, acknowledged(sent, &message.subject).await) });
+        }
         loop {
             // Acknowledgements of a connection that broke never come: waiting for them would cost
             // every restart of the server the whole time-out.
-            tokio::select! {
+            let (index, outcome) = tokio::select! {
                 biased;
                 done = waiting.next() => match done {
-                    Some((index, outcome)) => outcomes.get_mut(index).into_iter().for_each(|slot| *slot = outcome.clone()),
+                    Some(done) => done,
                     None => return outcomes,
                 },
                 _ = lost.changed() => return outcomes,
+            };
+            if let Some(slot) = outcomes.get_mut(index) {
+                *slot = outcome;
             }
         }
     }
 
-    async fn one(&self, message: &Outgoing) -> Result<Published, PublishError> {
+    async fn send(&self, message: &Outgoing) -> Result<Sent, PublishError> {
         let subject = self.inner().prefix.subject(&message.subject);
         if message.replaces && self.take_away(message, &subject).await? {
-            return Ok(Published::Duplicate);
+            return Ok(Sent::Before);
         }
         let body = PublishMessage::build().message_id(&message.msg_id).payload(message.payload.clone());
-        let sent = tokio::time::timeout(SEND_TIMEOUT, self.inner().jetstream.send_publish(subject.clone(), body)).await;
-        let acknowledged = match sent {
-            Ok(Ok(acknowledgement)) => acknowledgement.await,
-            Ok(Err(error)) => Err(error),
-            Err(_elapsed) => return Err(PublishError::TimedOut),
-        };
-        match acknowledged {
-            Ok(ack) if ack.duplicate => Ok(Published::Duplicate),
-            Ok(_) => Ok(Published::Stored),
-            Err(error) => refusal(&error, subject),
+        match tokio::time::timeout(SEND_TIMEOUT, self.inner().jetstream.send_publish(subject, body)).await {
+            Ok(Ok(acknowledgement)) => Ok(Sent::Now(acknowledgement)),
+            Ok(Err(error)) => Err(PublishError::Refused(error.to_string())),
+            Err(_elapsed) => Err(PublishError::TimedOut),
         }
     }
 
@@ -174,6 +178,24 @@ impl Broker {
     }
 }
 
+/// A message that has left.
+enum Sent {
+    Now(PublishAckFuture),
+    /// By another relay, before us.
+    Before,
+}
+
+async fn acknowledged(sent: Result<Sent, PublishError>, subject: &str) -> Result<Published, PublishError> {
+    match sent? {
+        Sent::Before => Ok(Published::Duplicate),
+        Sent::Now(acknowledgement) => match acknowledgement.await {
+            Ok(ack) if ack.duplicate => Ok(Published::Duplicate),
+            Ok(_) => Ok(Published::Stored),
+            Err(error) => refusal(&error, subject),
+        },
+    }
+}
+
 fn former_missing(kind: &RawMessageErrorKind, subject: &str) -> Result<bool, PublishError> {
     match kind {
         LastRawMessageErrorKind::NoMessageFound => Ok(false),
@@ -186,9 +208,9 @@ fn former_missing(kind: &RawMessageErrorKind, subject: &str) -> Result<bool, Pub
     }
 }
 
-fn refusal(error: &LibraryError, subject: String) -> Result<Published, PublishError> {
+fn refusal(error: &LibraryError, subject: &str) -> Result<Published, PublishError> {
     match error.kind() {
-        PublishErrorKind::StreamNotFound => return Err(PublishError::StreamMissing { subject }),
+        PublishErrorKind::StreamNotFound => return Err(PublishError::StreamMissing { subject: subject.to_owned() }),
         PublishErrorKind::TimedOut => return Err(PublishError::TimedOut),
         PublishErrorKind::BrokenPipe => return Err(PublishError::Disconnected),
         _ => {}

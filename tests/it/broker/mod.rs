@@ -1,5 +1,7 @@
 //! The broker against the server that `NATS_URL` names; each test in streams of its own.
 
+mod feed;
 mod jobs;
+mod proxy;
 mod scratch;
 mod topology;
