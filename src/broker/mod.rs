@@ -11,6 +11,7 @@ pub mod feed;
 mod options;
 mod publish;
 mod pull;
+pub mod survey;
 pub mod topology;
 
 pub use api::ApiError;

@@ -4,4 +4,5 @@ mod feed;
 mod jobs;
 mod proxy;
 mod scratch;
+mod survey;
 mod topology;
