@@ -31,7 +31,7 @@ const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Args, Clone, Debug)]
 pub struct RunOptions {
     /// Where the servers keep their data [default: a folder for this run only]
-    #[arg(long, env = "CALLFLEET_DATA_DIR", value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Let the servers write to disk when they like: for tests, where no power cut has to be survived
     #[arg(long)]
