@@ -98,6 +98,12 @@ impl Sent {
         Ok(Self { calls: Vec::new(), latency_us: Histogram::new(3)?, refusals: BTreeMap::new() })
     }
 
+    /// Records the latency of a 202.
+    pub(super) fn answered_after(&mut self, latency: Duration) -> anyhow::Result<()> {
+        // Not `saturating_record`, which cuts at the present size instead of growing.
+        Ok(self.latency_us.record(u64::try_from(latency.as_micros())?)?)
+    }
+
     fn add(&mut self, other: Self) -> anyhow::Result<()> {
         self.calls.extend(other.calls);
         self.latency_us.add(&other.latency_us)?;
@@ -174,7 +180,18 @@ fn shape(options: &Options) -> (u32, usize) {
 #[cfg(test)]
 mod tests {
     use super::super::tests::options;
-    use super::{Options, shape};
+    use super::{Options, Sent, shape};
+    use std::time::Duration;
+
+    #[test]
+    fn a_slow_answer_is_shown_as_slow_as_it_was() {
+        let (mut all, mut one) = (Sent::new().unwrap(), Sent::new().unwrap());
+        one.answered_after(Duration::from_micros(900)).unwrap();
+        one.answered_after(Duration::from_secs(29)).unwrap();
+        all.add(one).unwrap();
+        assert!(all.latency_us.max() >= 29_000_000);
+        assert!((899..=901).contains(&all.latency_us.min()));
+    }
 
     #[test]
     fn a_low_rate_keeps_few_calls_under_way() {

@@ -180,7 +180,7 @@ fn end_to_transcript_us(calls: &[&SeenCall]) -> anyhow::Result<Histogram<u64>> {
         let Some(seen) = call.view.as_ref().filter(|seen| seen.ai_status == AiStatus::Succeeded) else { continue };
         if let (Some(from), Some(to)) = (call.sent.complete_at, seen.archived_at) {
             let micros = (to - from).num_microseconds().and_then(|micros| u64::try_from(micros).ok());
-            histogram.saturating_record(micros.unwrap_or(0));
+            histogram.record(micros.unwrap_or(0))?;
         }
     }
     Ok(histogram)

@@ -95,8 +95,9 @@ struct Packet<'a> {
 impl Plan {
     pub(super) fn new(options: &Options, started_at: DateTime<Utc>) -> Self {
         let prefix = options.prefix.clone().unwrap_or_else(|| {
-            let id = fastrand::Rng::with_seed(options.seed ^ started_at.timestamp_micros().unsigned_abs()).u32(..);
-            format!("sim-{id:08x}")
+            let nanos = started_at.timestamp_nanos_opt().unwrap_or_default().unsigned_abs();
+            let id = fastrand::Rng::with_seed(options.seed.rotate_left(32) ^ nanos).u64(..1 << 40);
+            format!("sim-{id:010x}")
         });
         Self {
             prefix,

@@ -197,8 +197,7 @@ impl Sender {
             let answer = self.connection.post(uri.clone(), body.clone()).await;
             let (pause, reason) = match answer {
                 Ok(answer) if answer.status == StatusCode::ACCEPTED => {
-                    let micros = u64::try_from(sent_at.elapsed().as_micros()).unwrap_or(u64::MAX);
-                    self.sent.latency_us.saturating_record(micros);
+                    self.sent.answered_after(sent_at.elapsed())?;
                     return Ok(answer);
                 }
                 Ok(answer) if !may_pass(answer.status) => return Ok(answer),
