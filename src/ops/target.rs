@@ -15,6 +15,7 @@ const DEFAULT_AI_URL: &str = "http://127.0.0.1:8001/v1/transcribe";
 ///
 /// What neither flag nor environment says is read from `<data-dir>/env`, which `callfleet up` writes.
 #[derive(Args, Clone, Debug, Default)]
+#[group(skip)]
 pub struct TargetOptions {
     /// The API
     #[arg(

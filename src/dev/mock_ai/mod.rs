@@ -29,6 +29,7 @@ const MAX_JOB_BYTES: usize = 256 * 1024 * 1024;
 
 /// How the service behaves when it starts; `PUT /control` changes it while it runs.
 #[derive(Args, Clone, Debug)]
+#[group(skip)]
 pub struct Options {
     /// Share of requests answered 500, from 0 to 1
     #[arg(long, env = "CALLFLEET_FAILURE_RATE", default_value = "0.25", value_name = "SHARE", value_parser = control::parse_share)]

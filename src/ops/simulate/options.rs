@@ -13,6 +13,7 @@ use crate::service::duration;
 /// It first plays four small scenes (copies, equal instants, 50 requests at once, changes at once),
 /// then the load. It ends with 1 when anything does not balance.
 #[derive(Args, Clone, Debug)]
+#[group(skip)]
 pub struct Options {
     /// Calls to make
     #[arg(long, default_value = "200", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
