@@ -76,13 +76,8 @@ pub(super) struct Pull {
 struct Request {
     batch: usize,
     expires: u128,
-    #[serde(skip_serializing_if = "is_zero")]
-    idle_heartbeat: u128,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(nanoseconds: &u128) -> bool {
-    *nanoseconds == 0
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_heartbeat: Option<u128>,
 }
 
 impl Pull {
@@ -94,7 +89,8 @@ impl Pull {
         let link = broker.link();
         let epoch = link.borrow().epoch;
         let max = ask.max.clamp(1, SUBSCRIPTION_CAPACITY / 2);
-        let body = Request { batch: max, expires: ask.expires.as_nanos(), idle_heartbeat: ask.heartbeat.as_nanos() };
+        let idle_heartbeat = (!ask.heartbeat.is_zero()).then_some(ask.heartbeat.as_nanos());
+        let body = Request { batch: max, expires: ask.expires.as_nanos(), idle_heartbeat };
         let body = serde_json::to_vec(&body).map_err(|error| PullError::Ended(error.to_string()))?;
         let client = &broker.inner().client;
         let asked = async {

@@ -39,18 +39,26 @@ pub async fn append(
     Ok(())
 }
 
-/// Deletes messages that the broker has acknowledged.
+/// Deletes messages that the broker has acknowledged. Does not wait for the disk: a deletion that a
+/// crash undoes only has them published once more, and the disk's time is for what must not be lost.
 ///
 /// # Errors
 /// When the database is away; the messages will be published once more.
 pub async fn delete(store: &Store, msg_ids: &[String]) -> Result<(), StoreError> {
-    sqlx::query!("/* outbox.delete */ DELETE FROM outbox WHERE msg_id = ANY($1)", msg_ids)
-        .execute(store.pool())
-        .await?;
+    sqlx::query!(
+        r#"/* outbox.delete */
+        DELETE FROM outbox
+         USING (SELECT set_config('synchronous_commit', 'off', true)) AS for_this_statement
+         WHERE msg_id = ANY($1)"#,
+        msg_ids
+    )
+    .execute(store.pool())
+    .await?;
     Ok(())
 }
 
 /// Takes up to `limit` messages that were left behind, for `hold`; nobody else gets them meanwhile.
+/// They come in the order in which they were written, so that a call's changes are announced in theirs.
 ///
 /// # Errors
 /// When the database is away.
@@ -58,11 +66,15 @@ pub async fn lease(store: &Store, limit: i64, hold: Duration) -> Result<Vec<Outg
     let now = store.now();
     let rows = sqlx::query!(
         r#"/* outbox.lease */
-        UPDATE outbox o SET available_at = $2
-          FROM (SELECT msg_id FROM outbox WHERE available_at <= $1
-                 ORDER BY available_at LIMIT $3 FOR UPDATE SKIP LOCKED) left_behind
-         WHERE o.msg_id = left_behind.msg_id
-        RETURNING o.msg_id, o.subject, o.payload, o.replaces"#,
+        WITH leased AS (
+            UPDATE outbox o SET available_at = $2
+              FROM (SELECT msg_id FROM outbox WHERE available_at <= $1
+                     ORDER BY available_at LIMIT $3 FOR UPDATE SKIP LOCKED) left_behind
+             WHERE o.msg_id = left_behind.msg_id
+            RETURNING o.msg_id, o.subject, o.payload, o.replaces, o.created_at
+        )
+        -- Names end in the call's version: of two written together, the shorter or lesser is the older.
+        SELECT msg_id, subject, payload, replaces FROM leased ORDER BY created_at, length(msg_id), msg_id"#,
         now,
         now + hold,
         limit

@@ -78,15 +78,15 @@ pub(super) async fn attach(
     known: Option<Place>,
 ) -> Result<(Place, Attached, FeedItem), FollowError> {
     let head = head(broker).await?;
-    let before = known.or(match from {
+    let former = known.or(match from {
         Position::New => None,
         Position::After(seq) => Some(Place { created: head.created, seq, published_at: None }),
     });
-    let broken = match before {
+    let broken = match former {
         Some(place) => discontinuity(broker, place, head).await?,
         None => None,
     };
-    let place = match before {
+    let place = match former {
         Some(place) if broken.is_none() => place,
         _ => Place { created: head.created, seq: head.last_seq, published_at: None },
     };
