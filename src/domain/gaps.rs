@@ -67,6 +67,26 @@ impl Ranges {
             .fold(0, |count: i64, (start, end)| count.saturating_add(end.saturating_sub(*start).saturating_add(1)))
     }
 
+    /// How many sequences of these ranges are not in `others`.
+    #[must_use]
+    pub fn count_outside(&self, others: &Self) -> i64 {
+        let mut shared: i64 = 0;
+        let mut theirs = others.0.iter().peekable();
+        for (start, end) in &self.0 {
+            while let Some((their_start, their_end)) = theirs.peek() {
+                let (first, last) = (*start.max(their_start), *end.min(their_end));
+                if first <= last {
+                    shared = shared.saturating_add(last.saturating_sub(first).saturating_add(1));
+                }
+                if their_end > end {
+                    break;
+                }
+                theirs.next();
+            }
+        }
+        self.count().saturating_sub(shared)
+    }
+
     /// Whether `sequence` is in one of the ranges.
     #[must_use]
     pub fn contains(&self, sequence: i64) -> bool {
@@ -110,6 +130,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_outside_is_counted_as_if_one_by_one(a in proptest::collection::btree_set(0_i64..60, 0..40), b in proptest::collection::btree_set(0_i64..60, 0..40)) {
+            let outside = Ranges::of(a.iter().copied()).count_outside(&Ranges::of(b.iter().copied()));
+            prop_assert_eq!(outside, i64::try_from(a.difference(&b).count()).unwrap());
+        }
+
         #[test]
         fn there_and_missing_make_up_the_whole(sequences in proptest::collection::btree_set(0_i64..60, 0..40), last in proptest::option::of(0_i64..80)) {
             let there = Ranges::of(sequences.iter().copied());

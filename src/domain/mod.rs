@@ -11,6 +11,7 @@ pub mod id;
 pub mod packet;
 pub mod policy;
 pub mod state;
+pub mod waiting;
 
 pub use attempt::{Attempts, Class, Failure, Stage};
 pub use call::{Call, End, Holder, Lease, Metadata};
@@ -20,3 +21,4 @@ pub use id::{CallId, CallKey, InvalidId, Tenant};
 pub use packet::Packet;
 pub use policy::Policy;
 pub use state::{AiStatus, State};
+pub use waiting::LastAttempt;

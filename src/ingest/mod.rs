@@ -12,6 +12,7 @@ mod door;
 mod flush;
 mod gaps;
 mod options;
+mod queries;
 mod queue;
 mod refusal;
 mod run;

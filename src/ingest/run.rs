@@ -8,6 +8,7 @@ use super::door::{self, Counts, Doors};
 use super::flush::Rules;
 use super::gaps::{self, GapWatch};
 use super::options::Options;
+use super::queries;
 use super::queue::Queue;
 use super::tracker::Tracker;
 use super::writer::Writer;
@@ -53,5 +54,6 @@ pub fn start(options: &Options, ingest: &Ingest, tasks: &mut Tasks) -> Router {
     tasks.spawn("gap watch", gaps::run(ingest.store.clone(), options.gap_grace, gap_queue));
     let (store, policy, relay) = (ingest.store.clone(), ingest.policy.clone(), ingest.relay.clone());
     tasks.spawn("closer", closer::run(store, policy, relay, closer_queue));
-    docs::with_docs(door::router(Doors { queue, store: ingest.store.clone(), counts: Counts::new() }))
+    let doors = door::router(Doors { queue, store: ingest.store.clone(), counts: Counts::new() });
+    docs::with_docs(doors.merge(queries::router(ingest.store.clone())))
 }

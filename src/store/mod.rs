@@ -12,6 +12,7 @@ pub mod clock;
 pub mod dead_letters;
 pub mod error;
 pub mod group;
+pub mod lists;
 pub mod options;
 pub mod outbox;
 pub mod packets;
@@ -20,6 +21,9 @@ pub mod results;
 mod rows;
 pub mod schema;
 pub mod session;
+mod snapshot;
+pub mod timeline;
+pub mod views;
 pub mod watch;
 
 pub use clock::Clock;

@@ -21,8 +21,7 @@ pub struct CallSummary {
     pub version: i32,
     /// Attempts so far
     pub attempts: u32,
-    /// When the next attempt is due
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// When the next attempt is due; null while none is scheduled
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// What the PBX said of it
     pub metadata: Metadata,
@@ -30,11 +29,9 @@ pub struct CallSummary {
     pub created_at: DateTime<Utc>,
     /// Last change
     pub updated_at: DateTime<Utc>,
-    /// When it was over
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// When it was over; null before
     pub completed_at: Option<DateTime<Utc>>,
-    /// When it was done with
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// When it was done with; null before
     pub archived_at: Option<DateTime<Utc>>,
 }
 
@@ -65,10 +62,9 @@ pub struct CallView {
     pub call: CallSummary,
     /// What came of it
     pub packets: PacketCounts,
-    /// The newest transcript
+    /// The newest transcript; null before
     pub transcript: Option<String>,
-    /// When the end signal came
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// When the end signal came; null before
     pub ended_at: Option<DateTime<Utc>>,
     /// A packet over the call's caps was refused
     pub over_limit: bool,
@@ -111,6 +107,9 @@ pub struct Timeline {
     pub ai_status: AiStatus,
     /// Why the call waits now, for people; null when it waits for nothing
     pub waiting_for: Option<String>,
+    /// There are older entries than these: only the newest thousand of each kind are shown
+    #[serde(default)]
+    pub earlier_left_out: bool,
     /// Transitions and attempts in order
     pub entries: Vec<TimelineEntry>,
 }

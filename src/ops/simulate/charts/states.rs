@@ -116,7 +116,14 @@ mod tests {
             reason: String::new(),
         });
         let (_, state, ai_status) = transitions[transitions.len() - 1];
-        Timeline { call_id: call_id.into(), state, ai_status, waiting_for: None, entries: entries.collect() }
+        Timeline {
+            call_id: call_id.into(),
+            state,
+            ai_status,
+            waiting_for: None,
+            earlier_left_out: false,
+            entries: entries.collect(),
+        }
     }
 
     #[test]

@@ -1,0 +1,21 @@
+//! Reading several tables as of one moment.
+
+use std::time::Duration;
+
+use sqlx::{Postgres, Transaction};
+
+use super::{Store, StoreError};
+
+/// A transaction that reads and sees the database as it was at its first statement; each statement
+/// may take `patience`.
+///
+/// # Errors
+/// When the database is away.
+pub(super) async fn begin(store: &Store, patience: Duration) -> Result<Transaction<'static, Postgres>, StoreError> {
+    let mut tx = store.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let patience_ms = patience.as_millis().to_string();
+    sqlx::query!("/* snapshot.patience */ SELECT set_config('statement_timeout', $1, true)", patience_ms)
+        .fetch_one(&mut *tx)
+        .await?;
+    Ok(tx)
+}
