@@ -140,6 +140,19 @@ impl Broker {
         let _ended = link.wait_for(|link| link.up).await;
     }
 
+    /// Time after which a job that nobody acknowledged is delivered again.
+    #[must_use]
+    pub fn ack_wait(&self) -> Duration {
+        self.inner.ack_wait
+    }
+
+    /// Waits until what was said so far has left this process, for the time of a request at most.
+    pub async fn flush(&self) {
+        if self.is_connected() {
+            let _late = tokio::time::timeout(REQUEST_TIMEOUT, self.inner.client.flush()).await;
+        }
+    }
+
     pub(super) fn inner(&self) -> &Inner {
         &self.inner
     }

@@ -7,7 +7,9 @@
 mod api;
 mod connect;
 mod consume;
+mod contents;
 pub mod feed;
+
 mod options;
 mod publish;
 mod pull;
@@ -17,6 +19,7 @@ pub mod topology;
 pub use api::ApiError;
 pub use connect::{Broker, ConnectError};
 pub use consume::{ConsumeError, Consumer, Deliveries, Delivery, Unreadable};
+pub use contents::Identities;
 pub use options::{Options, Prefix, ServerUrl};
 pub use publish::{PublishError, Published};
 pub use pull::PullError;

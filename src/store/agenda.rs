@@ -1,5 +1,6 @@
 //! The reconciler's agenda: calls that are due to be looked at.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -7,8 +8,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::change::job_message;
-use super::{Store, StoreError, outbox};
-use crate::domain::{Call, CallKey, Issue};
+use super::{Store, StoreError, attempts, calls, change, outbox};
+use crate::domain::{Call, CallKey, Change, Issue};
 use crate::wire::outgoing::Outgoing;
 
 /// Up to `limit` calls that are due, kept for `hold` from every other reconciler.
@@ -33,64 +34,122 @@ pub async fn due(store: &Store, limit: i64, hold: Duration) -> Result<Vec<CallKe
     Ok(keys.into_iter().map(CallKey::from_uuid).collect())
 }
 
-/// Looks at a call again at the given time, without a change of the call itself.
+/// Looks at calls again at the given times, without a change of the calls themselves. Returns those
+/// that are still as they were read: the others have an agenda of their own.
 ///
 /// # Errors
 /// When the database is away.
-pub async fn postpone(connection: &mut PgConnection, calls: &[(&Call, DateTime<Utc>)]) -> Result<(), StoreError> {
-    let (keys, versions): (Vec<Uuid>, Vec<i32>) = calls.iter().map(|(c, _)| (c.key.as_uuid(), c.version)).unzip();
-    let at: Vec<DateTime<Utc>> = calls.iter().map(|(_, at)| *at).collect();
-    sqlx::query!(
-        r#"/* agenda.postpone */
-        UPDATE calls c SET reconcile_at = n.at
-          FROM UNNEST($1::uuid[], $2::int[], $3::timestamptz[]) AS n (key, version, at)
-         -- A call that changed, or whose end came meanwhile, has an agenda of its own.
-         WHERE c.key = n.key AND c.version = n.version AND (c.ended_at IS NULL OR c.state <> 'IN_PROGRESS')"#,
-        &keys,
-        &versions,
-        &at
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+pub async fn postpone(store: &Store, calls: &[(&Call, DateTime<Utc>)]) -> Result<HashSet<CallKey>, StoreError> {
+    let mut connection = store.pool().acquire().await?;
+    postpone_in(&mut connection, calls).await
 }
 
-/// Issues the jobs of calls again, and looks at them once more at `again_at`.
+async fn postpone_in(
+    connection: &mut PgConnection,
+    calls: &[(&Call, DateTime<Utc>)],
+) -> Result<HashSet<CallKey>, StoreError> {
+    let keys = sqlx::query_scalar!(
+        r#"/* agenda.postpone */
+        WITH n AS (
+            SELECT * FROM UNNEST($1::uuid[], $2::int[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
+                AS n (key, version, ended_at, lease_until, at)),
+        locked AS (SELECT c.key FROM calls c WHERE c.key IN (SELECT key FROM n) ORDER BY c.key FOR UPDATE)
+        UPDATE calls c SET reconcile_at = n.at
+          FROM n JOIN locked USING (key)
+         WHERE c.key = n.key AND c.version = n.version
+           -- Neither raises the version.
+           AND c.ended_at IS NOT DISTINCT FROM n.ended_at AND c.lease_until IS NOT DISTINCT FROM n.lease_until
+        RETURNING c.key"#,
+        &calls.iter().map(|(c, _)| c.key.as_uuid()).collect::<Vec<_>>(),
+        &calls.iter().map(|(c, _)| c.version).collect::<Vec<_>>(),
+        &calls.iter().map(|(c, _)| c.end.as_ref().map(|end| end.at)).collect::<Vec<_>>() as _,
+        &calls.iter().map(|(c, _)| c.lease.map(|lease| lease.until)).collect::<Vec<_>>() as _,
+        &calls.iter().map(|(_, at)| *at).collect::<Vec<_>>()
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(keys.into_iter().map(CallKey::from_uuid).collect())
+}
+
+/// A job to be issued once more.
+#[derive(Clone, Copy, Debug)]
+pub struct Again<'a> {
+    /// Whose job.
+    pub call: &'a Call,
+    /// How.
+    pub issue: Issue,
+    /// When to look at the call next.
+    pub look_at: DateTime<Utc>,
+}
+
+/// Issues the jobs of calls once more, of those that are still as they were read.
 ///
 /// # Errors
 /// When the database is away.
-pub async fn reissue(
-    store: &Store,
-    calls: &[(&Call, Issue)],
-    again_at: DateTime<Utc>,
-) -> Result<Vec<Outgoing>, StoreError> {
-    let messages: Vec<Outgoing> = calls.iter().map(|(call, issue)| job_message(call, *issue)).collect();
-    let postponed: Vec<(&Call, DateTime<Utc>)> = calls.iter().map(|(call, _)| (*call, again_at)).collect();
+pub async fn reissue(store: &Store, again: &[Again<'_>]) -> Result<Vec<Outgoing>, StoreError> {
+    let postponed: Vec<(&Call, DateTime<Utc>)> = again.iter().map(|again| (again.call, again.look_at)).collect();
     let mut tx = store.begin().await?;
-    postpone(&mut tx, &postponed).await?;
+    let unchanged = postpone_in(&mut tx, &postponed).await?;
+    let again = again.iter().filter(|again| unchanged.contains(&again.call.key));
+    let messages: Vec<Outgoing> = again.map(|again| job_message(again.call, again.issue)).collect();
     outbox::append(&mut tx, &messages, store.now()).await?;
     tx.commit().await?;
     Ok(messages)
 }
 
-/// Puts every call on the agenda that waits for something and is not on it, or far behind: the
-/// sweep's safety net. Returns how many.
+/// Gives up the calls for which `decide` says so, and ends the attempts that their workers left open.
+///
+/// # Errors
+/// When the database is away, or refuses.
+pub async fn give_up(
+    store: &Store,
+    keys: &[CallKey],
+    decide: impl Fn(&Call, DateTime<Utc>) -> Option<Change>,
+) -> Result<(Vec<Change>, Vec<Outgoing>), StoreError> {
+    let mut tx = store.begin().await?;
+    let locked = calls::lock(&mut tx, keys).await?;
+    let now = store.now();
+    let changes: Vec<Change> = locked.iter().filter_map(|call| decide(call, now)).collect();
+    let given_up: Vec<Uuid> = changes.iter().map(|change| change.call.key.as_uuid()).collect();
+    // Before the dead letters, which list the attempts as they ended.
+    attempts::close_crashed(&mut tx, &given_up, now).await?;
+    let outgoing = change::save_locked(&mut tx, &changes, now).await?;
+    tx.commit().await?;
+    Ok((changes, outgoing))
+}
+
+/// Puts every call on the agenda that waits for something and is not on it, or whose retry or lease
+/// is over while the agenda looks elsewhere: the safety net. Returns how many.
 ///
 /// # Errors
 /// When the database is away.
-pub async fn sweep(store: &Store, slack: Duration) -> Result<u64, StoreError> {
-    let now = store.now();
+pub async fn sweep(store: &Store) -> Result<u64, StoreError> {
     let swept = sqlx::query!(
         r#"/* agenda.sweep */
         UPDATE calls SET reconcile_at = $1
-         WHERE (state IN ('IN_PROGRESS', 'COMPLETED', 'PROCESSING_AI') AND reconcile_at IS NULL)
-            OR (state = 'FAILED' AND ai_status = 'RETRY_SCHEDULED'
-                AND (reconcile_at IS NULL OR reconcile_at > next_attempt_at + $2)
-                AND next_attempt_at <= $1)"#,
-        now,
-        sqlx::postgres::types::PgInterval::try_from(slack).unwrap_or_default() as _
+         WHERE state IN ('IN_PROGRESS', 'COMPLETED', 'PROCESSING_AI', 'FAILED') AND ai_status <> 'DEAD_LETTERED'
+           AND (reconcile_at IS NULL
+                OR (reconcile_at > $1 AND (next_attempt_at <= $1 OR lease_until <= $1)))"#,
+        store.now()
     )
     .execute(store.pool())
     .await?;
     Ok(swept.rows_affected())
+}
+
+/// Looks at all calls whose job is due now: their messages are lost. Returns how many.
+///
+/// # Errors
+/// When the database is away.
+pub async fn bring_forward(store: &Store) -> Result<u64, StoreError> {
+    let brought = sqlx::query!(
+        r#"/* agenda.bring_forward */
+        UPDATE calls SET reconcile_at = GREATEST($1, next_attempt_at)
+         WHERE state IN ('COMPLETED', 'FAILED') AND ai_status IN ('PENDING', 'RETRY_SCHEDULED')
+           AND reconcile_at > GREATEST($1, next_attempt_at)"#,
+        store.now()
+    )
+    .execute(store.pool())
+    .await?;
+    Ok(brought.rows_affected())
 }

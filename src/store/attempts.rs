@@ -72,32 +72,35 @@ pub struct Ended<'a> {
     pub failure: Option<&'a Failure>,
     /// The HTTP status of the answer.
     pub http_status: Option<u16>,
-    /// Which sequences were sent.
-    pub sent: &'a Ranges,
+    /// Which sequences were sent; none when it did not come to that.
+    pub sent: Option<&'a Ranges>,
 }
 
-/// Ends the running attempt of a call, in the transaction that records its outcome.
+/// Ends the running attempts of calls, in the transaction that records their outcomes.
 ///
 /// # Errors
 /// When the database is away.
-pub async fn end(connection: &mut PgConnection, ended: &Ended<'_>, now: DateTime<Utc>) -> Result<(), StoreError> {
+pub async fn end(connection: &mut PgConnection, ended: &[Ended<'_>], now: DateTime<Utc>) -> Result<(), StoreError> {
     sqlx::query!(
         r#"/* attempts.end */
-        UPDATE attempts
-           SET ended_at = $4, class = $5, charged = $6, http_status = $7, stage = $8, fingerprint = $9,
-               message = $10, sent = $11
-         WHERE call_key = $1 AND generation = $2 AND attempt = $3 AND ended_at IS NULL"#,
-        ended.call.key.as_uuid(),
-        ended.call.generation,
-        column_count(ended.call.attempts.total()),
-        now,
-        ended.class.as_str(),
-        ended.class.is_charged(),
-        ended.http_status.map(i32::from),
-        ended.failure.map(|failure| failure.stage.as_str()),
-        ended.failure.map(Failure::fingerprint),
-        ended.failure.map(|failure| failure.message.clone()),
-        Json(ended.sent) as _
+        UPDATE attempts a
+           SET ended_at = $11, class = e.class, charged = e.charged, http_status = e.http_status, stage = e.stage,
+               fingerprint = e.fingerprint, message = e.message, sent = e.sent
+          FROM UNNEST($1::uuid[], $2::int[], $3::int[], $4::text[], $5::bool[], $6::int[], $7::text[], $8::text[],
+                      $9::text[], $10::jsonb[])
+            AS e (key, generation, attempt, class, charged, http_status, stage, fingerprint, message, sent)
+         WHERE a.call_key = e.key AND a.generation = e.generation AND a.attempt = e.attempt AND a.ended_at IS NULL"#,
+        &ended.iter().map(|e| e.call.key.as_uuid()).collect::<Vec<_>>(),
+        &ended.iter().map(|e| e.call.generation).collect::<Vec<_>>(),
+        &ended.iter().map(|e| column_count(e.call.attempts.total())).collect::<Vec<_>>(),
+        &ended.iter().map(|e| e.class.as_str().to_owned()).collect::<Vec<_>>(),
+        &ended.iter().map(|e| e.class.is_charged()).collect::<Vec<_>>(),
+        &ended.iter().map(|e| e.http_status.map(i32::from)).collect::<Vec<_>>() as _,
+        &ended.iter().map(|e| e.failure.map(|f| f.stage.as_str().to_owned())).collect::<Vec<_>>() as _,
+        &ended.iter().map(|e| e.failure.map(Failure::fingerprint)).collect::<Vec<_>>() as _,
+        &ended.iter().map(|e| e.failure.map(|f| f.message.clone())).collect::<Vec<_>>() as _,
+        &ended.iter().map(|e| e.sent.map(Json)).collect::<Vec<_>>() as _,
+        now
     )
     .execute(connection)
     .await?;

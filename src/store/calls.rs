@@ -41,6 +41,29 @@ pub async fn load(connection: &mut PgConnection, keys: &[CallKey]) -> Result<Vec
     rows.into_iter().map(Call::try_from).collect()
 }
 
+/// As [`load`], and nobody else changes them until the transaction ends. Locked in the order of
+/// their keys, as everywhere, so that two batches cannot wait for each other.
+///
+/// # Errors
+/// When the database is away.
+pub(super) async fn lock(connection: &mut PgConnection, keys: &[CallKey]) -> Result<Vec<Call>, StoreError> {
+    let keys: Vec<Uuid> = keys.iter().map(|key| key.as_uuid()).collect();
+    let rows = sqlx::query_as!(
+        CallRow,
+        r#"/* calls.lock */
+        SELECT key, tenant, call_id, state, ai_status, version, generation,
+               queue, direction, from_party, to_party, agent, tags AS "tags: Tags",
+               attempts_charged, attempts_uncharged, ended_at, end_reason, final_sequence,
+               lease_token, lease_until, next_attempt_at, reconcile_at, over_limit_at,
+               created_at, updated_at, completed_at, archived_at
+          FROM calls WHERE key = ANY($1) ORDER BY key FOR UPDATE"#,
+        &keys
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(Call::try_from).collect()
+}
+
 /// Opens the calls that are not there yet, in the order of their keys, and announces them. Returns
 /// the keys of those opened here and the announcements; the others were there before.
 ///

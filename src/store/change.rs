@@ -81,6 +81,22 @@ pub async fn save(
     Ok((stored, outgoing))
 }
 
+/// As [`save`], for calls that this transaction has locked: none can meet a conflict.
+///
+/// # Errors
+/// As there, and when one met a conflict all the same.
+pub(super) async fn save_locked(
+    connection: &mut PgConnection,
+    changes: &[Change],
+    now: DateTime<Utc>,
+) -> Result<Vec<Outgoing>, StoreError> {
+    let (stored, outgoing) = save(connection, changes, now).await?;
+    match changes.iter().find(|change| !stored.contains(&change.call.key)) {
+        Some(conflict) => Err(StoreError::Conflict(conflict.call.key)),
+        None => Ok(outgoing),
+    }
+}
+
 async fn update(connection: &mut PgConnection, changes: &[Change]) -> Result<HashSet<CallKey>, StoreError> {
     let mut sorted: Vec<&Call> = changes.iter().map(|change| &change.call).collect();
     sorted.sort_unstable_by_key(|call| call.key);

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use sqlx::PgConnection;
 
-use super::{StoreError, attempts};
-use crate::domain::{Call, Failure};
+use super::{Store, StoreError, attempts, outbox};
+use crate::domain::{Call, CallKey, Failure};
 use crate::wire::call::CallSummary;
 use crate::wire::dead_letter::DeadLetter;
 use crate::wire::outgoing::Outgoing;
@@ -48,10 +48,63 @@ pub(super) async fn append(
     )
     .execute(connection)
     .await?;
-    Ok(Outgoing {
-        msg_id: format!("dlq-{}-{}", call.key, call.generation),
-        subject,
-        payload: Bytes::from(payload),
-        replaces: false,
-    })
+    Ok(Outgoing { msg_id: msg_id(call.key, call.generation), subject, payload: Bytes::from(payload), replaces: false })
+}
+
+/// Of `subjects`, those for which there is no dead letter.
+///
+/// # Errors
+/// When the database is away.
+pub async fn unknown(store: &Store, subjects: &[String]) -> Result<Vec<String>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"/* dead_letters.unknown */
+        SELECT n.subject AS "subject!" FROM UNNEST($1::text[]) AS n (subject)
+         WHERE NOT EXISTS (SELECT FROM dead_letters d WHERE d.subject = n.subject)"#,
+        subjects
+    )
+    .fetch_all(store.pool())
+    .await?)
+}
+
+/// Up to `limit` subjects of dead letters in order, after `after`.
+///
+/// # Errors
+/// When the database is away.
+pub async fn subjects(store: &Store, after: &str, limit: i64) -> Result<Vec<String>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"/* dead_letters.subjects */
+        SELECT subject FROM dead_letters WHERE subject > $1 ORDER BY subject LIMIT $2"#,
+        after,
+        limit
+    )
+    .fetch_all(store.pool())
+    .await?)
+}
+
+/// Sends the messages of dead letters again, through the outbox.
+///
+/// # Errors
+/// When the database is away.
+pub async fn send_again(store: &Store, subjects: &[String]) -> Result<Vec<Outgoing>, StoreError> {
+    let mut tx = store.begin().await?;
+    let rows = sqlx::query!(
+        r#"/* dead_letters.send_again */
+        SELECT call_key, generation, subject, payload FROM dead_letters WHERE subject = ANY($1)"#,
+        subjects
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let message = |key, generation, subject, payload: Vec<u8>| {
+        let msg_id = msg_id(CallKey::from_uuid(key), generation);
+        Outgoing { msg_id, subject, payload: Bytes::from(payload), replaces: false }
+    };
+    let messages: Vec<Outgoing> =
+        rows.into_iter().map(|row| message(row.call_key, row.generation, row.subject, row.payload)).collect();
+    outbox::append(&mut tx, &messages, store.now()).await?;
+    tx.commit().await?;
+    Ok(messages)
+}
+
+fn msg_id(key: CallKey, generation: i32) -> String {
+    format!("dlq-{key}-{generation}")
 }

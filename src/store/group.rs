@@ -4,6 +4,7 @@
 //! request is answered after its own commit; that a request which the database refuses never fails
 //! its neighbours; and that what waits is bounded.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -94,10 +95,15 @@ impl<T, R> Group<T, R> {
     }
 }
 
-impl<T, R> Writer<T, R> {
-    /// Carries out what is asked until every [`Group`] is dropped and nothing waits. `flush` stores
-    /// its requests in one transaction and returns one answer for each, in their order.
-    pub async fn run(self, flush: impl AsyncFn(&[T]) -> Result<Vec<R>, StoreError>) {
+/// What a writer does with a batch.
+pub trait Flush<T, R>: Send {
+    /// Stores the requests in one transaction and returns one answer for each, in their order.
+    fn flush(&mut self, requests: &[T]) -> impl Future<Output = Result<Vec<R>, StoreError>> + Send;
+}
+
+impl<T: Send + Sync, R: Send> Writer<T, R> {
+    /// Carries out what is asked until every [`Group`] is dropped and nothing waits.
+    pub async fn run(self, mut flush: impl Flush<T, R>) {
         let mut waiting = Vec::with_capacity(self.max_rows);
         loop {
             // Only the wait is under the lock: while one writer flushes, the next one collects.
@@ -108,14 +114,14 @@ impl<T, R> Writer<T, R> {
                 waiting.drain(..).map(|waiting| (waiting.request, waiting.answer)).unzip();
             metrics::histogram!("callfleet_group_rows", "group" => self.name).record(count(requests.len()));
             let begun = Instant::now();
-            match flush(&requests).await {
+            match flush.flush(&requests).await {
                 Ok(results) => answer_all(answers, results),
                 Err(error) if error.is_transient() || requests.len() == 1 => {
                     refuse_all(answers, &Unanswered::Failed(Arc::new(error)));
                 }
                 Err(error) => {
                     tracing::warn!(group = self.name, rows = requests.len(), %error, "a batch was refused: one by one");
-                    one_by_one(&flush, &requests, answers).await;
+                    one_by_one(&mut flush, &requests, answers).await;
                 }
             }
             metrics::histogram!("callfleet_group_flush_seconds", "group" => self.name).record(begun.elapsed());
@@ -137,13 +143,9 @@ impl<T, R> Clone for Writer<T, R> {
 
 type Answer<R> = oneshot::Sender<Result<R, Unanswered>>;
 
-async fn one_by_one<T, R>(
-    flush: &impl AsyncFn(&[T]) -> Result<Vec<R>, StoreError>,
-    requests: &[T],
-    answers: Vec<Answer<R>>,
-) {
+async fn one_by_one<T, R>(flush: &mut impl Flush<T, R>, requests: &[T], answers: Vec<Answer<R>>) {
     for (request, answer) in requests.iter().zip(answers) {
-        match flush(std::slice::from_ref(request)).await {
+        match flush.flush(std::slice::from_ref(request)).await {
             Ok(results) => answer_all(vec![answer], results),
             Err(error) => refuse_all(vec![answer], &Unanswered::Failed(Arc::new(error))),
         }
@@ -171,82 +173,73 @@ fn count(rows: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use tokio::task::JoinSet;
 
-    use super::{Unanswered, group};
+    use super::{Flush, Unanswered, group};
     use crate::store::StoreError;
 
-    fn refused() -> StoreError {
-        StoreError::from(sqlx::Error::RowNotFound)
+    /// Doubles what it is asked, refuses 7, and is away for 8.
+    #[derive(Clone, Default)]
+    struct Doubling {
+        batches: Arc<Mutex<Vec<usize>>>,
     }
 
-    fn away() -> StoreError {
-        StoreError::from(sqlx::Error::PoolTimedOut)
+    impl Flush<u32, u32> for Doubling {
+        async fn flush(&mut self, requests: &[u32]) -> Result<Vec<u32>, StoreError> {
+            self.batches.lock().unwrap().push(requests.len());
+            match requests {
+                some if some.contains(&7) => Err(StoreError::from(sqlx::Error::RowNotFound)),
+                some if some.contains(&8) => Err(StoreError::from(sqlx::Error::PoolTimedOut)),
+                some => Ok(some.iter().map(|n| n * 2).collect()),
+            }
+        }
+    }
+
+    /// Asks all of `numbers`, of which up to 40 share a batch, and only then starts the writer.
+    async fn ask_all(numbers: impl Iterator<Item = u32>) -> (Vec<(u32, Result<u32, Unanswered>)>, Vec<usize>) {
+        let (group, writer) = group::<u32, u32>("test", 100, 40);
+        let mut asking = JoinSet::new();
+        for n in numbers {
+            let group = group.clone();
+            asking.spawn(async move { (n, group.ask(n).await) });
+        }
+        drop(group);
+        while writer.queue.lock().await.len() < asking.len() {
+            tokio::task::yield_now().await;
+        }
+        let doubling = Doubling::default();
+        writer.run(doubling.clone()).await;
+        let batches = doubling.batches.lock().unwrap().clone();
+        (asking.join_all().await, batches)
     }
 
     #[tokio::test]
     async fn requests_that_wait_share_a_flush_and_each_gets_its_own_answer() {
-        let (group, writer) = group::<u32, u32>("test", 100, 40);
-        let mut asking = JoinSet::new();
-        for n in 0..100 {
-            let group = group.clone();
-            asking.spawn(async move { (n, group.ask(n).await.unwrap()) });
-        }
-        drop(group);
-        while writer.queue.lock().await.len() < 100 {
-            tokio::task::yield_now().await;
-        }
-        let sizes = Mutex::new(Vec::new());
-        writer
-            .run(async |batch: &[u32]| {
-                sizes.lock().unwrap().push(batch.len());
-                Ok(batch.iter().map(|n| n * 2).collect())
-            })
-            .await;
-        assert_eq!(*sizes.lock().unwrap(), [40, 40, 20]);
-        for (n, answer) in asking.join_all().await {
-            assert_eq!(answer, n * 2);
+        let (answers, batches) = ask_all(100..200).await;
+        assert_eq!(batches, [40, 40, 20]);
+        for (n, answer) in answers {
+            assert_eq!(answer.unwrap(), n * 2);
         }
     }
 
     #[tokio::test]
     async fn a_bad_request_never_fails_its_neighbours() {
-        let (group, writer) = group::<u32, u32>("test", 10, 10);
-        let asking: JoinSet<_> = (0..10)
-            .map(|n| {
-                let group = group.clone();
-                async move { group.ask(n).await }
-            })
-            .collect();
-        drop(group);
-        let mut running = JoinSet::new();
-        running.spawn(writer.run(
-            async |batch: &[u32]| {
-                if batch.contains(&7) { Err(refused()) } else { Ok(batch.to_vec()) }
-            },
-        ));
-        let answers = asking.join_all().await;
-        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 9);
-        assert!(
-            matches!(answers.into_iter().find_map(Result::err), Some(Unanswered::Failed(error)) if !error.is_transient())
-        );
-        running.join_all().await;
+        let (answers, _) = ask_all((0..8).chain(9..20)).await;
+        for (n, answer) in answers {
+            match answer {
+                Ok(answer) => assert_eq!(answer, n * 2),
+                Err(error) => assert!(n == 7 && !error.is_transient(), "{n}: {error}"),
+            }
+        }
     }
 
     #[tokio::test]
     async fn while_the_database_is_away_nothing_is_tried_one_by_one() {
-        let (group, writer) = group::<u32, u32>("test", 1, 10);
-        let flushes = Mutex::new(0);
-        let run = writer.run(async |_: &[u32]| {
-            *flushes.lock().unwrap() += 1;
-            Err(away())
-        });
-        let ask = async move { group.ask(1).await };
-        let ((), answer) = tokio::join!(run, ask);
-        assert!(answer.unwrap_err().is_transient());
-        assert_eq!(*flushes.lock().unwrap(), 1);
+        let (answers, batches) = ask_all((0..7).chain(8..20)).await;
+        assert!(answers.into_iter().all(|(_, answer)| answer.is_err_and(|error| error.is_transient())));
+        assert_eq!(batches, [19]);
     }
 
     #[tokio::test]

@@ -7,26 +7,27 @@ use super::StoreError;
 use super::rows::column_count;
 use crate::domain::Call;
 
-/// Stores an answer, in the transaction that archives the call.
+/// Stores answers (call, transcript, whole answer), in the transaction that archives the calls.
 ///
 /// # Errors
-/// When the database is away, or the generation has an answer already.
+/// When the database is away, or a generation has an answer already.
 pub async fn append(
     connection: &mut PgConnection,
-    call: &Call,
-    transcript: &str,
-    response: &str,
+    answers: &[(&Call, &str, &str)],
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
+    let calls = || answers.iter().map(|(call, _, _)| call);
     sqlx::query!(
         r#"/* results.append */
         INSERT INTO results (call_key, generation, attempt, transcript, response, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6)"#,
-        call.key.as_uuid(),
-        call.generation,
-        column_count(call.attempts.total()),
-        transcript,
-        response,
+        SELECT key, generation, attempt, transcript, response, $6
+          FROM UNNEST($1::uuid[], $2::int[], $3::int[], $4::text[], $5::text[])
+            AS r (key, generation, attempt, transcript, response)"#,
+        &calls().map(|c| c.key.as_uuid()).collect::<Vec<_>>(),
+        &calls().map(|c| c.generation).collect::<Vec<_>>(),
+        &calls().map(|c| column_count(c.attempts.total())).collect::<Vec<_>>(),
+        &answers.iter().map(|(_, transcript, _)| (*transcript).to_owned()).collect::<Vec<_>>(),
+        &answers.iter().map(|(_, _, response)| (*response).to_owned()).collect::<Vec<_>>(),
         now
     )
     .execute(connection)

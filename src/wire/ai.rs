@@ -46,10 +46,13 @@ pub struct Response {
 /// Reads an answer: its transcript, freed of what a row cannot hold, and the whole as it came.
 ///
 /// # Errors
-/// Says what cannot be read.
+/// Says what cannot be read, and where, but never repeats it: an answer tells what was said in a call.
 pub fn read(body: &[u8]) -> Result<(String, String), String> {
-    let whole: &RawValue = serde_json::from_slice(body).map_err(|error| format!("the answer is not JSON: {error}"))?;
+    let whole: &RawValue = serde_json::from_slice(body).map_err(|error| {
+        let what = if error.is_eof() { "ends in the middle" } else { "is not JSON" };
+        format!("the answer {what} (line {}, column {})", error.line(), error.column())
+    })?;
     let response: Response =
-        serde_json::from_str(whole.get()).map_err(|error| format!("the answer has no readable transcript: {error}"))?;
+        serde_json::from_str(whole.get()).map_err(|_| "the answer has no transcript that is text".to_owned())?;
     Ok((response.transcript.replace('\0', "\u{fffd}"), whole.get().to_owned()))
 }
