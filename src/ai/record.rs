@@ -1,0 +1,91 @@
+//! The last step: what came of an attempt is recorded, and becomes the job's verdict.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::backoff;
+use super::classify::Failed;
+use super::context::Context;
+use super::job::{Held, Verdict, pause};
+use crate::domain::policy::NAK_DELAY_MAX;
+use crate::domain::{AiStatus, Call, Class, Failure, Ranges};
+use crate::store::record::{Ending, Record};
+
+/// Records what came of the attempt. While the database is away this tries again for as long as the
+/// lease stands and nobody asks to `stop`.
+pub async fn record(
+    context: &Context,
+    held: &Held,
+    sent: Option<Ranges>,
+    ending: Ending,
+    stop: &CancellationToken,
+) -> Verdict {
+    let (key, token) = (held.call.key, held.lease.token());
+    let record = Arc::new(Record { key, token, worker: context.worker.clone(), sent, ending });
+    loop {
+        match context.records.ask(Arc::clone(&record)).await {
+            Ok(Ok(call)) => return recorded(&call, &record.ending),
+            Ok(Err(why)) => {
+                tracing::info!(call = %key, %why, "the result came too late and was dropped");
+                metrics::counter!("callfleet_results_refused_total").increment(1);
+                return Verdict::Leave("lease lost");
+            }
+            Err(error) if error.is_transient() && !stop.is_cancelled() && held.lease.stands(context.store.now()) => {
+                tracing::warn!(call = %key, %error, "a result could not be recorded yet");
+                context.away.set(true);
+                pause(context).await;
+            }
+            Err(error) => {
+                tracing::error!(call = %key, %error, "a result could not be recorded");
+                return Verdict::Leave("not recorded");
+            }
+        }
+    }
+}
+
+fn recorded(call: &Call, ending: &Ending) -> Verdict {
+    let (class, delay) = match ending {
+        Ending::Answered { .. } => (Class::Done, Duration::ZERO),
+        Ending::Failed { failure, delay } => (failure.class, *delay),
+        Ending::HandedBack => (Class::HandedBack, Duration::ZERO),
+    };
+    metrics::counter!("callfleet_attempts_total", "class" => class.as_str()).increment(1);
+    log(call, ending);
+    match call.ai_status {
+        AiStatus::Succeeded => {
+            let ended = call.end.as_ref().map(|end| end.at).or(call.completed_at).unwrap_or(call.created_at);
+            let latency = (call.updated_at - ended).to_std().unwrap_or(Duration::ZERO);
+            metrics::histogram!("callfleet_transcript_latency_seconds").record(latency);
+            Verdict::Done
+        }
+        AiStatus::DeadLettered => Verdict::Dead,
+        _ if delay > NAK_DELAY_MAX => Verdict::Park(delay),
+        _ => Verdict::RetryAfter(delay),
+    }
+}
+
+fn log(call: &Call, ending: &Ending) {
+    let (key, attempt) = (call.key, call.attempts.total());
+    match ending {
+        Ending::Answered { .. } => tracing::debug!(call = %key, attempt, "transcript stored"),
+        Ending::HandedBack => tracing::info!(call = %key, attempt, "handed back"),
+        Ending::Failed { failure, delay } => {
+            let Failure { class, message, .. } = failure;
+            if call.ai_status == AiStatus::DeadLettered {
+                tracing::warn!(call = %key, attempt, %class, message, "call given up");
+            } else if *class == Class::Account {
+                tracing::error!(call = %key, %class, message, "the AI service refuses our account");
+            } else {
+                tracing::info!(call = %key, attempt, %class, message, ?delay, "attempt failed");
+            }
+        }
+    }
+}
+
+/// A failure's ending: the next attempt's delay is drawn here, once.
+pub(super) fn fail(context: &Context, held: &Held, failed: Failed) -> Ending {
+    let delay = context.with_rng(|rng| backoff::after(&failed, held.call.attempts, &context.policy, rng));
+    Ending::Failed { failure: failed.failure, delay }
+}
