@@ -108,6 +108,7 @@ pub(super) async fn until_done(
         }
     }
     done.extend(waiting);
+    done.sort_by(|a, b| a.sent.call_id.cmp(&b.sent.call_id));
     done
 }
 
