@@ -73,7 +73,7 @@ pub struct Metadata {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
     /// Anything else
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
 }
 
@@ -484,5 +484,11 @@ mod tests {
         let newer = Metadata { agent: Some("a7".to_owned()), ..Metadata::default() };
         let change = call.describe(&newer, start()).unwrap();
         assert_eq!((change.call.version, change.call.metadata.queue.as_deref()), (2, Some("sales")));
+    }
+
+    #[test]
+    fn metadata_that_says_nothing_reads_back() {
+        let silent = serde_json::to_string(&Metadata::default()).unwrap();
+        assert_eq!(serde_json::from_str::<Metadata>(&silent).unwrap(), Metadata::default());
     }
 }
