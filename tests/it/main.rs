@@ -1,5 +1,13 @@
 //! What the parts do together, against a real PostgreSQL and a real nats-server.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so by panicking; clippy knows that of test functions only"
+)]
+
 mod broker;
 mod house;
 mod simulate;

@@ -82,12 +82,12 @@ pub(super) async fn attach(
         Position::New => None,
         Position::After(seq) => Some(Place { created: head.created, seq, published_at: None }),
     });
-    let broken = match former {
+    let break_reason = match former {
         Some(place) => discontinuity(broker, place, head).await?,
         None => None,
     };
     let place = match former {
-        Some(place) if broken.is_none() => place,
+        Some(place) if break_reason.is_none() => place,
         _ => Place { created: head.created, seq: head.last_seq, published_at: None },
     };
     let consumer = create_consumer(broker, place.seq + 1).await?;
@@ -97,7 +97,7 @@ pub(super) async fn attach(
         return Err(FollowError::Changing);
     }
     let (stream_created, seq) = (place.created, place.seq);
-    let item = match broken {
+    let item = match break_reason {
         Some(reason) => FeedItem::Reset { stream_created, seq, reason },
         None => FeedItem::Up { stream_created, seq },
     };
