@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use callfleet::dev::run::{self, RunOptions};
-use callfleet::ops::simulate;
+use callfleet::ops::{simulate, topology};
 use callfleet::service::start;
 use callfleet::service::telemetry::LogOptions;
 use clap::{Parser, Subcommand};
@@ -24,6 +24,9 @@ enum Command {
     /// Run a command with a private PostgreSQL and nats-server beside it, which end with it
     Servers(RunOptions),
     Simulate(simulate::Options),
+    /// Compare JetStream's streams and consumers with what they should be, or make them so
+    #[command(subcommand)]
+    Topology(topology::Command),
 }
 
 fn main() -> ExitCode {
@@ -42,5 +45,6 @@ fn main() -> ExitCode {
             ensure!(is_balanced, "the run does not balance");
             Ok(())
         }),
+        Command::Topology(command) => start::main(&log, |_shutdown| topology::run(command)),
     }
 }

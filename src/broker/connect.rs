@@ -8,7 +8,7 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
-use super::options::{Credentials, Options, Prefix};
+use super::options::{Credentials, Options, Prefix, Settings};
 use crate::service::health::Health;
 
 /// Time that a role waits at its start for a server to answer.
@@ -114,16 +114,9 @@ impl Broker {
         if jetstream.query_account().await.is_err() {
             return Err(ConnectError::NoJetStream { url });
         }
-        tracing::info!(url, version, "connected to NATS");
-        let inner = Inner {
-            client,
-            jetstream,
-            prefix: options.nats_prefix.clone(),
-            replicas: options.nats_replicas,
-            ack_wait: options.ack_wait,
-            ensuring: Mutex::new(()),
-            link,
-        };
+        tracing::debug!(url, version, "connected to NATS");
+        let Settings { nats_prefix: prefix, nats_replicas: replicas, ack_wait } = options.settings.clone();
+        let inner = Inner { client, jetstream, prefix, replicas, ack_wait, ensuring: Mutex::new(()), link };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -246,7 +239,7 @@ impl Events {
                 self.health.ok("nats");
                 self.link.send_modify(|link| *link = Link { up: true, epoch: link.epoch + 1 });
             }
-            Event::Disconnected | Event::Closed => {
+            Event::Disconnected => {
                 metrics::counter!("callfleet_broker_disconnects_total").increment(1);
                 self.health.failing("nats", format!("the connection to {} is lost", self.url));
                 self.link.send_modify(|link| link.up = false);
@@ -255,6 +248,8 @@ impl Events {
             Event::SlowConsumer(subscription) => tracing::warn!(subscription, "NATS messages dropped: queue full"),
             Event::ClientError(error) => tracing::debug!(%error, "NATS client"),
             Event::LameDuckMode => tracing::info!("the NATS server is about to stop"),
+            // Ours: nobody holds the connection any more.
+            Event::Closed => self.link.send_modify(|link| link.up = false),
             Event::Draining => tracing::debug!("NATS connection drains"),
         }
     }

@@ -20,6 +20,6 @@ pub use api::ApiError;
 pub use connect::{Broker, ConnectError};
 pub use consume::{ConsumeError, Consumer, Deliveries, Delivery, Unreadable};
 pub use contents::Identities;
-pub use options::{Options, Prefix, ServerUrl};
+pub use options::{Options, Prefix, ServerUrl, Settings};
 pub use publish::{PublishError, Published};
 pub use pull::PullError;

@@ -20,6 +20,15 @@ pub struct Options {
     /// Where NATS is: `nats://[user:password@]host:port`, several servers of a cluster separated by commas
     #[arg(long, env = "NATS_URL", default_value = "nats://127.0.0.1:4222", value_name = "URL", hide_env_values = true)]
     pub nats_url: ServerUrl,
+    /// What is ours there.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Which streams are ours, and those of their settings that differ between environments.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct Settings {
     /// Put before every stream and subject, so that several environments share a server (1 to 32 of A-Z a-z 0-9 _ -)
     #[arg(long, env = "NATS_PREFIX", default_value = "", hide_default_value = true, value_name = "NAME")]
     pub nats_prefix: Prefix,
@@ -29,6 +38,13 @@ pub struct Options {
     /// Time after which a job that nobody acknowledged is delivered again
     #[arg(long, env = "CALLFLEET_ACK_WAIT", default_value = "30s", value_name = "TIME", value_parser = duration::parse_positive)]
     pub ack_wait: Duration,
+}
+
+impl Default for Settings {
+    /// As nothing on the command line.
+    fn default() -> Self {
+        Self { nats_prefix: Prefix::none(), nats_replicas: 1, ack_wait: Duration::from_secs(30) }
+    }
 }
 
 /// The addresses of a NATS server or cluster. Shown without its credentials.

@@ -5,3 +5,4 @@
 
 pub mod simulate;
 pub mod target;
+pub mod topology;

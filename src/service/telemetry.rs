@@ -13,6 +13,9 @@ static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 const LATENCY_BUCKETS_S: &[f64] =
     &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
+/// Libraries that repeat what we log ourselves; a filter that names them has its way.
+const QUIET: &str = "async_nats=warn";
+
 /// How a process logs.
 #[derive(Args, Clone, Debug)]
 pub struct LogOptions {
@@ -44,7 +47,7 @@ pub enum LogFormat {
 /// # Errors
 /// When the filter cannot be read.
 pub fn start(options: &LogOptions) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&options.filter).with_context(|| {
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", options.filter)).with_context(|| {
         format!("CALLFLEET_LOG `{}` is not a log filter: write info, debug or info,callfleet::ai=debug", options.filter)
     })?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

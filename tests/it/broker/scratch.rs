@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use callfleet::broker::{Broker, Options, topology};
+use callfleet::broker::{Broker, Options, Settings, topology};
 use callfleet::service::health::Health;
 
 /// A broker with a prefix that no other test has, and a plain client beside it that plays the world.
@@ -19,12 +19,9 @@ impl Scratch {
     pub(super) async fn bare() -> Self {
         let url = std::env::var("NATS_URL").expect("NATS_URL: scripts/test sets it");
         let prefix = format!("it-{:016x}", fastrand::u64(..));
-        let options = Options {
-            nats_url: url.parse().unwrap(),
-            nats_prefix: prefix.parse().unwrap(),
-            nats_replicas: 1,
-            ack_wait: Duration::from_secs(1),
-        };
+        let settings =
+            Settings { nats_prefix: prefix.parse().unwrap(), ack_wait: Duration::from_secs(1), ..Settings::default() };
+        let options = Options { nats_url: url.parse().unwrap(), settings };
         let broker = Broker::connect(&options, "it", &Health::new()).await.unwrap();
         let outside = jetstream::new(async_nats::connect(&url).await.unwrap());
         Self { broker, options, outside }
@@ -38,7 +35,7 @@ impl Scratch {
     }
 
     pub(super) fn stream(&self, name: &str) -> String {
-        self.options.nats_prefix.stream(name)
+        self.options.settings.nats_prefix.stream(name)
     }
 
     pub(super) async fn delete_stream(&self, name: &str) {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
 use callfleet::broker::topology::{self, Action};
-use callfleet::broker::{Broker, ConnectError, Options, Prefix};
+use callfleet::broker::{Broker, ConnectError, Options, Settings};
 use callfleet::service::health::Health;
 
 use super::scratch::Scratch;
@@ -40,7 +40,7 @@ async fn many_processes_may_create_it_at_once() {
 #[tokio::test]
 async fn roles_leave_a_differing_stream_alone_and_apply_changes_what_can_be_changed() {
     let scratch = Scratch::bare().await;
-    let prefix = &scratch.options.nats_prefix;
+    let prefix = &scratch.options.settings.nats_prefix;
     let foreign = Config {
         name: prefix.stream("CALL_DLQ"),
         subjects: vec![prefix.subject("call.dlq.>")],
@@ -68,7 +68,8 @@ async fn roles_leave_a_differing_stream_alone_and_apply_changes_what_can_be_chan
 #[tokio::test]
 async fn another_ack_wait_is_shown_as_people_write_it_and_applied() {
     let scratch = Scratch::ready().await;
-    let patient = Options { ack_wait: Duration::from_secs(90), ..scratch.options.clone() };
+    let mut patient = scratch.options.clone();
+    patient.settings.ack_wait = Duration::from_secs(90);
     let broker = Broker::connect(&patient, "it", &Health::new()).await.unwrap();
     let differences = topology::check(&broker).await.unwrap();
     assert_eq!(differences.len(), 2, "{differences:?}");
@@ -81,12 +82,8 @@ async fn another_ack_wait_is_shown_as_people_write_it_and_applied() {
 
 #[tokio::test]
 async fn an_address_where_nothing_listens_is_named_without_its_password() {
-    let options = Options {
-        nats_url: "nats://callfleet:hunter2@127.0.0.1:1".parse().unwrap(),
-        nats_prefix: Prefix::none(),
-        nats_replicas: 1,
-        ack_wait: Duration::from_secs(1),
-    };
+    let url = "nats://callfleet:hunter2@127.0.0.1:1".parse().unwrap();
+    let options = Options { nats_url: url, settings: Settings::default() };
     let error = Broker::connect(&options, "it", &Health::new()).await.unwrap_err();
     assert!(matches!(error, ConnectError::NoAnswer { .. }));
     let text = error.to_string();
