@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use async_nats::jetstream;
+use async_nats::{ConnectOptions, ServerAddr, jetstream};
 use callfleet::broker::{Broker, Options, Settings, topology};
 use callfleet::service::health::Health;
 
@@ -23,7 +23,7 @@ impl Scratch {
             Settings { nats_prefix: prefix.parse().unwrap(), ack_wait: Duration::from_secs(1), ..Settings::default() };
         let options = Options { nats_url: url.parse().unwrap(), settings };
         let broker = Broker::connect(&options, "it", &Health::new()).await.unwrap();
-        let outside = jetstream::new(async_nats::connect(&url).await.unwrap());
+        let outside = jetstream::new(outside(&url).await);
         Self { broker, options, outside }
     }
 
@@ -48,6 +48,16 @@ impl Scratch {
             let _missing = self.outside.delete_stream(self.stream(name)).await;
         }
     }
+}
+
+/// A connection as the URL's user: the library itself reads none from URLs.
+async fn outside(url: &str) -> async_nats::Client {
+    let address: ServerAddr = url.parse().unwrap();
+    let options = match (address.username(), address.password()) {
+        (Some(user), Some(password)) => ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned()),
+        _ => ConnectOptions::new(),
+    };
+    options.connect(address).await.unwrap()
 }
 
 /// What `wanted` gives, which must come soon.
