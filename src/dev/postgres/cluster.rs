@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use super::super::programs::PostgresPrograms;
+use super::super::servers::Durability;
 use super::place::Place;
 use super::{DATABASE, USER};
 
@@ -36,7 +37,12 @@ pub(super) fn major(place: &Place) -> anyhow::Result<Option<u32>> {
 }
 
 /// Makes the data under another name and renames them when they are complete and on disk.
-pub(super) async fn make(place: &Place, programs: &PostgresPrograms, password: &str) -> anyhow::Result<()> {
+pub(super) async fn make(
+    place: &Place,
+    programs: &PostgresPrograms,
+    password: &str,
+    durability: Durability,
+) -> anyhow::Result<()> {
     remove_unfinished(place)?;
     let new = place.root().join(format!("{UNFINISHED}{}", std::process::id()));
     let mut initdb = place.command(&programs.bin.join("initdb"));
@@ -44,9 +50,11 @@ pub(super) async fn make(place: &Place, programs: &PostgresPrograms, password: &
     run(initdb.arg(&new), "").await.context("initdb failed")?;
     fs::write(new.join("pg_hba.conf"), WHO_MAY_CONNECT).context("cannot write pg_hba.conf")?;
     let statements = format!("CREATE DATABASE {DATABASE}\n{}", set_password_statement(password));
-    single_user(place, programs, &new, &statements).await?;
-    let mut sync = place.command(&programs.bin.join("initdb"));
-    run(sync.arg("--sync-only").arg("-D").arg(&new), "").await.context("the new data are not on disk")?;
+    single_user(place, programs, &new, &["fsync=off"], &statements).await?;
+    if durability == Durability::Full {
+        let mut sync = place.command(&programs.bin.join("initdb"));
+        run(sync.arg("--sync-only").arg("-D").arg(&new), "").await.context("the new data are not on disk")?;
+    }
     fs::rename(&new, path(place))
         .and_then(|()| File::open(place.root())?.sync_all())
         .context("cannot name the new data")
@@ -54,7 +62,7 @@ pub(super) async fn make(place: &Place, programs: &PostgresPrograms, password: &
 
 /// Gives the data a new password, for when the old one is lost; the server must not be running.
 pub(super) async fn set_password(place: &Place, programs: &PostgresPrograms, password: &str) -> anyhow::Result<()> {
-    single_user(place, programs, &path(place), &set_password_statement(password)).await
+    single_user(place, programs, &path(place), &[], &set_password_statement(password)).await
 }
 
 /// Lets a server start although the pid file of a killed one names a process that lives.
@@ -73,11 +81,21 @@ fn set_password_statement(password: &str) -> String {
 }
 
 /// Runs statements, one a line, on data that no server holds.
-async fn single_user(place: &Place, programs: &PostgresPrograms, data: &Path, statements: &str) -> anyhow::Result<()> {
+async fn single_user(
+    place: &Place,
+    programs: &PostgresPrograms,
+    data: &Path,
+    settings: &[&str],
+    statements: &str,
+) -> anyhow::Result<()> {
     let mut postgres = place.command(&programs.bin.join("postgres"));
     ignore_stale_pid(&mut postgres, data);
     // Without exit_on_error a statement that fails would go unnoticed.
-    postgres.args(["--single", "-c", "exit_on_error=on", "-c", "log_checkpoints=off", "-D"]).arg(data).arg("postgres");
+    postgres.arg("--single");
+    for setting in ["exit_on_error=on", "log_checkpoints=off"].iter().chain(settings) {
+        postgres.args(["-c", setting]);
+    }
+    postgres.arg("-D").arg(data).arg("postgres");
     run(&mut postgres, statements).await.context("PostgreSQL did not take its first statements")
 }
 

@@ -140,7 +140,7 @@ impl PrivatePostgres {
         let password = former.as_ref().map_or_else(new_password, |former| former.password.clone());
         if major.is_none() {
             tracing::info!(folder = %place.root().display(), "making a new database");
-            cluster::make(&place, &programs, &password).await?;
+            cluster::make(&place, &programs, &password, durability).await?;
         } else if former.is_none() {
             cluster::set_password(&place, &programs, &password).await?;
         }
