@@ -16,7 +16,7 @@ pub(super) struct Audit {
 /// Something that does not balance.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Finding {
-    pub(super) what: &'static str,
+    pub(super) what: String,
     pub(super) count: u64,
     /// The first few calls concerned
     pub(super) calls: Vec<String>,
@@ -37,7 +37,7 @@ pub(super) fn audit(calls: &[SeenCall], refused: u64) -> Audit {
             call.view.as_ref().is_some_and(|seen| seen.missing != i64::from(call.sent.dropped))
         });
     } else {
-        audit.findings.push(Finding { what: "packets were refused", count: refused, calls: Vec::new() });
+        audit.findings.push(Finding { what: "packets were refused".to_owned(), count: refused, calls: Vec::new() });
     }
     audit.look("calls are neither archived nor dead", calls, |call| !call.is_done());
     audit
@@ -48,11 +48,11 @@ impl Audit {
         self.findings.is_empty()
     }
 
-    fn look(&mut self, what: &'static str, calls: &[SeenCall], is_wrong: impl Fn(&SeenCall) -> bool) {
+    fn look(&mut self, what: &str, calls: &[SeenCall], is_wrong: impl Fn(&SeenCall) -> bool) {
         let wrong: Vec<&SeenCall> = calls.iter().filter(|call| is_wrong(call)).collect();
         if !wrong.is_empty() {
             let examples = wrong.iter().take(MAX_EXAMPLES).map(|call| call.sent.call_id.clone()).collect();
-            self.findings.push(Finding { what, count: wrong.len() as u64, calls: examples });
+            self.findings.push(Finding { what: what.to_owned(), count: wrong.len() as u64, calls: examples });
         }
     }
 }

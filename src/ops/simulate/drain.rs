@@ -39,6 +39,7 @@ pub(super) struct Seen {
     pub(super) received: i64,
     pub(super) missing: i64,
     pub(super) late: i64,
+    pub(super) ended_at: Option<DateTime<Utc>>,
     pub(super) archived_at: Option<DateTime<Utc>>,
 }
 
@@ -51,6 +52,7 @@ impl From<CallView> for Seen {
             received: view.packets.received,
             missing: view.packets.missing.count(),
             late: view.packets.late,
+            ended_at: view.ended_at,
             archived_at: view.call.archived_at,
         }
     }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use chrono::{DateTime, Utc};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -20,10 +19,11 @@ use super::pace::Pace;
 use super::plan::{Plan, PlannedCall};
 use super::sender::Sender;
 
-/// Calls that one sender has under way at once, so that their packets interleave.
-const OPEN_CALLS_PER_SENDER: u32 = 8;
-/// Longest pause between two packets of a call under a low --rate, far below the idle timeout.
-const MAX_PACKET_GAP_S: f64 = 5.0;
+/// Calls that one sender has under way at once, so that their packets interleave; more would spread
+/// the end of a shuffled call over longer than ingest waits for stragglers.
+const OPEN_CALLS_PER_SENDER: u32 = 2;
+/// Longest pause between two packets of a call under a low --rate, for the same reason.
+const MAX_PACKET_GAP_S: f64 = 0.2;
 
 /// What all senders share.
 #[derive(Debug)]
@@ -69,8 +69,6 @@ pub(super) struct SentCall {
     pub(super) stored: u32,
     /// Packets left out on purpose
     pub(super) dropped: u32,
-    /// When the server had its last packet, by the server's clock
-    pub(super) complete_at: Option<DateTime<Utc>>,
     /// A call of a scene: audited, and left out of the load's numbers
     pub(super) is_scene: bool,
 }
@@ -173,7 +171,8 @@ fn shape(options: &Options) -> (u32, usize) {
     let calls_at_rate =
         options.rate.map_or(u32::MAX, |rate| (rate * MAX_PACKET_GAP_S).clamp(1.0, f64::from(u32::MAX)) as u32);
     let senders = options.concurrency.min(options.calls).min(calls_at_rate).max(1);
-    let open_calls = (calls_at_rate / senders).clamp(1, OPEN_CALLS_PER_SENDER);
+    let calls_to_fill_a_batch = options.batch.div_ceil(options.packets) + 1;
+    let open_calls = (calls_at_rate / senders).clamp(1, OPEN_CALLS_PER_SENDER.max(calls_to_fill_a_batch));
     (senders, open_calls as usize)
 }
 
@@ -195,9 +194,15 @@ mod tests {
 
     #[test]
     fn a_low_rate_keeps_few_calls_under_way() {
-        assert_eq!(shape(&Options { calls: 1000, concurrency: 50, ..options() }), (50, 8));
-        assert_eq!(shape(&Options { calls: 1000, concurrency: 50, rate: Some(1.0), ..options() }), (5, 1));
-        assert_eq!(shape(&Options { calls: 1000, concurrency: 50, rate: Some(20.0), ..options() }), (50, 2));
+        let shape = |options| shape(&Options { calls: 1000, concurrency: 50, ..options });
+        assert_eq!(shape(options()), (50, 2));
+        assert_eq!(shape(Options { batch: 100, packets: 20, ..options() }), (50, 6));
+        assert_eq!(shape(Options { rate: Some(25.0), ..options() }), (5, 1));
+        assert_eq!(shape(Options { rate: Some(10_000.0), ..options() }), (50, 2));
+    }
+
+    #[test]
+    fn there_are_no_more_senders_than_calls() {
         assert_eq!(shape(&Options { calls: 3, concurrency: 50, rate: Some(0.01), ..options() }), (1, 1));
     }
 }

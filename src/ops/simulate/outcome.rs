@@ -53,7 +53,7 @@ pub(super) struct Outcome {
     pub(super) behind_rate_ms: u64,
     /// From sending a request to its 202
     pub(super) latency_ms: Quantiles,
-    /// From a call's last packet to its transcript, by the server's clock
+    /// From a call's end signal to its transcript, by the server's clock
     pub(super) end_to_transcript_ms: Quantiles,
     pub(super) ledger: Option<LedgerSummary>,
     pub(super) audit: Audit,
@@ -178,7 +178,7 @@ fn end_to_transcript_us(calls: &[&SeenCall]) -> anyhow::Result<Histogram<u64>> {
     let mut histogram = Histogram::new(3)?;
     for call in calls {
         let Some(seen) = call.view.as_ref().filter(|seen| seen.ai_status == AiStatus::Succeeded) else { continue };
-        if let (Some(from), Some(to)) = (call.sent.complete_at, seen.archived_at) {
+        if let (Some(from), Some(to)) = (seen.ended_at, seen.archived_at) {
             let micros = (to - from).num_microseconds().and_then(|micros| u64::try_from(micros).ok());
             histogram.record(micros.unwrap_or(0))?;
         }
@@ -230,7 +230,7 @@ impl fmt::Display for Outcome {
             self.drain_seconds
         )?;
         writeln!(f, "  202         {}", self.latency_ms)?;
-        writeln!(f, "  transcript  {} after the call's last packet", self.end_to_transcript_ms)?;
+        writeln!(f, "  transcript  {} after the end of the call", self.end_to_transcript_ms)?;
         if self.run.rate.is_some() && self.behind_rate_ms > 0 {
             writeln!(f, "  pace        up to {} behind --rate", show_ms(ms(self.behind_rate_ms * 1000)))?;
         }

@@ -58,13 +58,8 @@ pub(super) async fn play(stage: &Stage<'_>, mut seen: impl FnMut(&Scene)) -> (Ve
     note("50 requests at once lose no update", stage.fifty_at_once().await);
     note("changes at once end consistent", stage.changes_at_once().await);
     let calls = [("copies", 5), ("instant", 2), ("fifty", 50), ("changes", 10)];
-    let calls = calls.map(|(name, stored)| SentCall {
-        call_id: stage.call_id(name),
-        stored,
-        dropped: 0,
-        complete_at: None,
-        is_scene: true,
-    });
+    let calls =
+        calls.map(|(name, stored)| SentCall { call_id: stage.call_id(name), stored, dropped: 0, is_scene: true });
     (scenes, calls.into())
 }
 

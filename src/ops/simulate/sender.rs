@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use hyper::{StatusCode, Uri};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -40,7 +39,6 @@ struct OpenCall {
     planned: PlannedCall,
     uri: Uri,
     stored: u32,
-    complete_at: Option<DateTime<Utc>>,
 }
 
 /// A packet on its way: which of the open calls it belongs to, and what it is.
@@ -89,7 +87,7 @@ impl Sender {
         while self.open.len() < self.load.open_calls_per_sender {
             let Some(planned) = self.load.next_call() else { break };
             let uri = self.load.address.uri(&path::packet(&planned.call_id))?;
-            self.open.push(OpenCall { planned, uri, stored: 0, complete_at: None });
+            self.open.push(OpenCall { planned, uri, stored: 0 });
         }
         Ok(!self.open.is_empty())
     }
@@ -114,9 +112,9 @@ impl Sender {
     /// Hands calls without packets left over to the outcome.
     fn close_calls(&mut self) {
         for call in self.open.extract_if(.., |call| call.planned.steps.is_empty()) {
-            let OpenCall { planned, stored, complete_at, .. } = call;
+            let OpenCall { planned, stored, .. } = call;
             let PlannedCall { call_id, dropped, .. } = planned;
-            self.sent.calls.push(SentCall { call_id, stored, dropped, complete_at, is_scene: false });
+            self.sent.calls.push(SentCall { call_id, stored, dropped, is_scene: false });
         }
     }
 
@@ -137,9 +135,6 @@ impl Sender {
             self.note(&[&packet], &[if is_new { "accepted" } else { "duplicate" }])?;
             let tally = &self.load.tally;
             Tally::add(if is_new { &tally.accepted } else { &tally.duplicates }, 1);
-            if let Some(call) = self.open.get_mut(packet.slot) {
-                call.complete_at = Some(receipt.received_at);
-            }
         }
         Ok(())
     }
@@ -164,12 +159,6 @@ impl Sender {
         self.note(&stored, &statuses)?;
         Tally::add(&self.load.tally.accepted, receipt.accepted);
         Tally::add(&self.load.tally.duplicates, receipt.duplicates);
-        let now = Utc::now();
-        for packet in &stored {
-            if let Some(call) = self.open.get_mut(packet.slot) {
-                call.complete_at = Some(now);
-            }
-        }
         Ok(())
     }
 
