@@ -83,6 +83,7 @@ CREATE INDEX calls_agenda ON calls (reconcile_at) WHERE reconcile_at IS NOT NULL
 CREATE INDEX calls_by_state ON calls (state, created_at, key);
 CREATE INDEX calls_by_queue ON calls (queue, created_at, key) WHERE queue IS NOT NULL;
 CREATE INDEX calls_by_age ON calls (created_at, key);
+CREATE INDEX calls_lately_archived ON calls (archived_at, key) WHERE archived_at IS NOT NULL;
 
 CREATE FUNCTION calls_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

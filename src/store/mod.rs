@@ -18,6 +18,7 @@ pub mod options;
 pub mod outbox;
 pub mod packets;
 pub mod pool;
+pub mod present;
 pub mod record;
 pub mod results;
 mod rows;
