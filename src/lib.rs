@@ -6,6 +6,7 @@ pub mod broker;
 pub mod dev;
 pub mod domain;
 pub mod ingest;
+pub mod notifier;
 pub mod ops;
 pub mod reconcile;
 pub mod relay;

@@ -26,7 +26,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["service", "ingest", "notifier", "dev"]),
     ("hyper", &["service", "ops", "dev"]),
     ("hyper_util", &["service", "ops", "dev"]),
-    ("tokio_tungstenite", &["ops"]),
+    ("tokio_tungstenite", &["notifier", "ops"]),
     ("exponential_backoff", &["ai"]),
     ("indicatif", &["ops", "dev"]),
     ("comfy_table", &["ops"]),
