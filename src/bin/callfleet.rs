@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use callfleet::dev::run::{self, RunOptions};
-use callfleet::ops::{simulate, topology};
+use callfleet::ops::{simulate, topology, watch};
 use callfleet::service::start;
 use callfleet::service::telemetry::LogOptions;
 use clap::{Parser, Subcommand};
@@ -27,6 +27,7 @@ enum Command {
     /// Compare JetStream's streams and consumers with what they should be, or make them so
     #[command(subcommand)]
     Topology(topology::Command),
+    Watch(watch::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,5 +47,6 @@ fn main() -> ExitCode {
             Ok(())
         }),
         Command::Topology(command) => start::main(&log, |_shutdown| topology::run(command)),
+        Command::Watch(options) => start::main(&log, |shutdown| watch::run(options, shutdown)),
     }
 }

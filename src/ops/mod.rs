@@ -6,3 +6,4 @@
 pub mod simulate;
 pub mod target;
 pub mod topology;
+pub mod watch;

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 /// Where a server listens that nobody configured.
-const DEFAULT_URL: &str = "http://127.0.0.1:8000";
+pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8000";
 /// Where `mock-ai` listens that nobody configured.
 const DEFAULT_AI_URL: &str = "http://127.0.0.1:8001/v1/transcribe";
 
