@@ -7,9 +7,8 @@
 mod api;
 mod connect;
 mod consume;
-mod contents;
 pub mod feed;
-
+mod identity;
 mod options;
 mod publish;
 mod pull;
@@ -19,7 +18,7 @@ pub mod topology;
 pub use api::ApiError;
 pub use connect::{Broker, ConnectError};
 pub use consume::{ConsumeError, Consumer, Deliveries, Delivery, Unreadable};
-pub use contents::Identities;
+pub use identity::Identities;
 pub use options::{Options, Prefix, ServerUrl, Settings};
 pub use publish::{PublishError, Published};
 pub use pull::PullError;

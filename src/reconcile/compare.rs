@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::broker::{ApiError, Broker};
+use crate::broker::{ApiError, Broker, survey};
 use crate::relay;
 use crate::store::{Store, StoreError, dead_letters};
 
@@ -36,11 +36,11 @@ pub enum CompareError {
 pub async fn compare(store: &Store, broker: &Broker, relay: &relay::Handle) -> Result<Compared, CompareError> {
     // The stream first: a message's row is committed before the message is sent, so that what has no
     // row afterwards has none for good.
-    let queued = broker.dead_letters().await?;
+    let queued = survey::dead_letter_subjects(broker).await?;
     let mut compared = Compared::default();
     for some in queued.chunks(PAGE) {
         for subject in dead_letters::unknown(store, some).await? {
-            broker.delete_dead_letter(&subject).await?;
+            survey::delete_dead_letter(broker, &subject).await?;
             compared.deleted += 1;
         }
     }
