@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callfleet::broker::feed::{self, Feed, FeedItem, Position};
@@ -17,7 +17,7 @@ fn key() -> CallKey {
 
 impl Scratch {
     /// Publishes a change a number.
-    async fn change(&self, numbers: std::ops::Range<u32>) {
+    pub(super) async fn change(&self, numbers: std::ops::Range<u32>) {
         let subject = subject::state(&Tenant::open_mode(), State::InProgress, key());
         let changes: Vec<_> = numbers
             .map(|number| Outgoing {
@@ -40,11 +40,11 @@ impl Scratch {
     }
 }
 
-async fn next(feed: &mut Feed) -> FeedItem {
+pub(super) async fn next(feed: &mut Feed) -> FeedItem {
     soon("news", feed.next()).await
 }
 
-async fn up(feed: &mut Feed) -> u64 {
+pub(super) async fn up(feed: &mut Feed) -> u64 {
     match next(feed).await {
         FeedItem::Up { seq, .. } => seq,
         other => panic!("{other:?}"),
@@ -52,7 +52,7 @@ async fn up(feed: &mut Feed) -> u64 {
 }
 
 /// The number of the next change, whatever is said in between about the feed being taken up again.
-async fn number(feed: &mut Feed) -> u32 {
+pub(super) async fn number(feed: &mut Feed) -> u32 {
     loop {
         match next(feed).await {
             FeedItem::Message(message) => {
@@ -172,6 +172,29 @@ async fn a_lost_connection_is_said_and_what_came_meanwhile_is_caught_up_on() {
             assert_eq!(number(&mut feed).await, expected);
         }
         assert!(health.failures().is_empty());
+    }
+    scratch.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_said_to_be_down_although_the_connection_stands() {
+    let scratch = Scratch::ready().await;
+    let proxy = Proxy::start().await;
+    let through = Options { nats_url: proxy.url.parse().unwrap(), ..scratch.options.clone() };
+    let broker = Broker::connect(&through, "it", &Health::new()).await.unwrap();
+    let mut feed = feed::follow(&broker, Position::New);
+    up(&mut feed).await;
+    proxy.silence();
+    let began = Instant::now();
+    let down = next(&mut feed).await;
+    assert!(matches!(down, FeedItem::Down(_)), "{down:?}");
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(broker.is_connected());
+    scratch.change(1..4).await;
+    proxy.mend();
+    up(&mut feed).await;
+    for expected in 1..4 {
+        assert_eq!(number(&mut feed).await, expected);
     }
     scratch.end().await;
 }

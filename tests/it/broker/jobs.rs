@@ -12,7 +12,7 @@ use super::scratch::{Scratch, soon};
 /// Well over the test's `ack_wait` of 1 s: whatever would be redelivered is, within it.
 const LONGER_THAN_ACK_WAIT: Duration = Duration::from_secs(3);
 
-fn job(call_id: &str, msg_id: &str) -> Outgoing {
+pub(super) fn job(call_id: &str, msg_id: &str) -> Outgoing {
     let tenant = Tenant::open_mode();
     let key = CallKey::derive(&tenant, &CallId::new(call_id).unwrap());
     let body = Job { v: 1, key: key.as_uuid(), generation: 1 };
@@ -25,12 +25,12 @@ fn job(call_id: &str, msg_id: &str) -> Outgoing {
 }
 
 impl Scratch {
-    async fn publish_one(&self, message: Outgoing) -> Result<Published, PublishError> {
+    pub(super) async fn publish_one(&self, message: Outgoing) -> Result<Published, PublishError> {
         self.broker.publish(&[message]).await.remove(0)
     }
 }
 
-async fn next(consumer: &Consumer) -> Delivery {
+pub(super) async fn next(consumer: &Consumer) -> Delivery {
     soon("a job", async {
         loop {
             let mut pull = consumer.pull(1, Duration::from_secs(5)).await.unwrap();

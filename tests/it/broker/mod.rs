@@ -3,6 +3,7 @@
 mod feed;
 mod jobs;
 mod proxy;
+mod restart;
 mod scratch;
 mod survey;
 mod topology;

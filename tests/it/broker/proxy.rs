@@ -7,8 +7,16 @@ use tokio::task::JoinSet;
 /// Passes bytes between a port of its own and the server while it is whole.
 pub(super) struct Proxy {
     pub(super) url: String,
-    whole: watch::Sender<bool>,
+    wire: watch::Sender<Wire>,
     _passing: JoinSet<()>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wire {
+    Whole,
+    /// Connections stand, and nothing passes.
+    Silent,
+    Cut,
 }
 
 impl Proxy {
@@ -20,37 +28,46 @@ impl Proxy {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("nats://{credentials}{}", listener.local_addr().unwrap());
-        let (whole, cut) = watch::channel(true);
+        let (wire, now) = watch::channel(Wire::Whole);
         let mut passing = JoinSet::new();
         passing.spawn(async move {
             let mut wires = JoinSet::new();
             loop {
                 let (near, _) = listener.accept().await.unwrap();
-                let (server, mut cut) = (server.clone(), cut.clone());
-                wires.spawn(async move {
-                    if *cut.borrow_and_update() {
-                        let far = TcpStream::connect(server).await.unwrap();
-                        tokio::select! {
-                            () = pass(near, far) => {}
-                            _ = cut.wait_for(|whole| !whole) => {}
-                        }
-                    }
-                });
+                wires.spawn(connection(near, server.clone(), now.clone()));
             }
         });
-        Self { url, whole, _passing: passing }
+        Self { url, wire, _passing: passing }
     }
 
     /// Ends every connection, and every new one at once.
     pub(super) fn cut(&self) {
-        self.whole.send_replace(false);
+        self.wire.send_replace(Wire::Cut);
+    }
+
+    /// Lets every connection stand, and nothing pass.
+    pub(super) fn silence(&self) {
+        self.wire.send_replace(Wire::Silent);
     }
 
     pub(super) fn mend(&self) {
-        self.whole.send_replace(true);
+        self.wire.send_replace(Wire::Whole);
     }
 }
 
-async fn pass(mut near: TcpStream, mut far: TcpStream) {
-    let _ended = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+async fn connection(mut near: TcpStream, server: String, mut wire: watch::Receiver<Wire>) {
+    if *wire.borrow_and_update() == Wire::Cut {
+        return;
+    }
+    let mut far = TcpStream::connect(server).await.unwrap();
+    while *wire.borrow_and_update() != Wire::Cut {
+        if *wire.borrow() == Wire::Silent {
+            wire.wait_for(|wire| *wire != Wire::Silent).await.unwrap();
+            continue;
+        }
+        tokio::select! {
+            _ended = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+            _changed = wire.changed() => {}
+        }
+    }
 }

@@ -17,13 +17,17 @@ pub(super) struct Scratch {
 impl Scratch {
     /// Connected, with no streams yet.
     pub(super) async fn bare() -> Self {
-        let url = std::env::var("NATS_URL").expect("NATS_URL: scripts/test sets it");
+        Self::at(&std::env::var("NATS_URL").expect("NATS_URL: scripts/test sets it")).await
+    }
+
+    /// As [`Scratch::bare`], on another server.
+    pub(super) async fn at(url: &str) -> Self {
         let prefix = format!("it-{:016x}", fastrand::u64(..));
         let settings =
             Settings { nats_prefix: prefix.parse().unwrap(), ack_wait: Duration::from_secs(1), ..Settings::default() };
         let options = Options { nats_url: url.parse().unwrap(), settings };
         let broker = Broker::connect(&options, "it", &Health::new()).await.unwrap();
-        let outside = jetstream::new(outside(&url).await);
+        let outside = jetstream::new(outside(url).await);
         Self { broker, options, outside }
     }
 
