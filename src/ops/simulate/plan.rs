@@ -225,7 +225,7 @@ mod tests {
             packets in 1_u32..60, seed: u64, index in 0_u32..1000, shuffle: bool,
             duplicates in 0.0..=1.0, drops in 0.0..=1.0,
         ) {
-            let plan = plan(&Options { packets, seed, shuffle, duplicates, drops, ..options() });
+            let plan = plan(&Options { packets, shuffle, duplicates, drops, seed, ..options() });
             let call = plan.call(index);
             prop_assert_eq!(shape(&call), shape(&plan.call(index)));
             let mut seen = HashSet::new();
