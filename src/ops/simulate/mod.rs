@@ -21,7 +21,9 @@ mod scenes;
 mod sender;
 mod server;
 
+use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -61,6 +63,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         server.set_ai_failure_rate(rate).await?;
     }
     let ledger = Arc::new(Ledger::open(options.ledger.as_deref())?);
+    let report_file = options.report.as_deref().map(create_report).transpose()?;
     let plan = Plan::new(&options, started_at);
     let run = Run::new(&options, &plan.prefix, &target.url, started_at);
 
@@ -78,19 +81,24 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         bail!("stopped after {answered} packets were answered 202: nothing was audited");
     }
     let audit = audit::audit(&calls, load.tally.refused.load(Ordering::Relaxed));
-    let timelines = match &options.report {
+    let timelines = match &report_file {
         Some(_) => drain::timelines(&server, &calls).await,
         None => Vec::new(),
     };
     let latency_us = sent.latency_us.clone();
     let drain_time = drain_started_at.elapsed();
     let outcome = Outcome::new(&load, Parts { run, scenarios, sent, load_time, drain_time, calls, audit })?;
-    if let Some(path) = &options.report {
-        let page = report::page(&outcome, &latency_us, &timelines);
-        std::fs::write(path, page).with_context(|| format!("cannot write the report {}", path.display()))?;
-    }
     print(&if options.json { serde_json::to_string_pretty(&outcome)? + "\n" } else { outcome.to_string() })?;
+    if let Some(mut file) = report_file {
+        let page = report::page(&outcome, &latency_us, &timelines);
+        file.write_all(page.as_bytes()).context("cannot write the report")?;
+    }
     Ok(outcome.balanced)
+}
+
+/// Made before the load, so that a wrong path does not cost a run.
+fn create_report(path: &Path) -> anyhow::Result<File> {
+    File::create(path).with_context(|| format!("cannot write the report {}", path.display()))
 }
 
 async fn play_scenes(options: &Options, stage: &Stage<'_>) -> anyhow::Result<(Vec<Scene>, Vec<SentCall>)> {
