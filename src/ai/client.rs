@@ -61,15 +61,16 @@ impl Client {
             .redirect(redirect::Policy::none())
             // Every try is counted, so every try is ours.
             .retry(retry::never());
-        if options.ai_url.scheme() == "http" {
+        let url = options.url()?;
+        if url.scheme() == "http" {
             // Looks up no certificates: a container may have none.
             builder = builder.tls_certs_only([]);
         }
-        if options.ai_url.host_str().is_some_and(is_loopback) {
+        if url.host_str().is_some_and(is_loopback) {
             builder = builder.no_proxy();
         }
         let http = builder.build().context("no HTTP client for AI_URL: has this machine CA certificates installed?")?;
-        Ok(Self { http, url: options.ai_url.clone() })
+        Ok(Self { http, url })
     }
 
     /// Asks, and takes the answer apart.

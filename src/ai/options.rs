@@ -8,6 +8,8 @@ use reqwest::Url;
 
 use crate::service::duration::{parse_positive, show};
 
+/// Where `mock-ai` listens that nobody configured.
+const DEFAULT_URL: &str = "http://127.0.0.1:8001/v1/transcribe";
 /// Slots of a worker at most: each may hold a connection, and packets of a call in memory.
 const CONCURRENCY_MAX: u32 = 10_000;
 /// The longest that a request may take.
@@ -23,11 +25,11 @@ pub struct Options {
     #[arg(
         long,
         env = "AI_URL",
-        default_value = "http://127.0.0.1:8001/v1/transcribe",
         value_name = "URL",
-        hide_env_values = true
+        hide_env_values = true,
+        help = "The AI service: where the job of a call is posted [default: http://127.0.0.1:8001/v1/transcribe]"
     )]
-    pub ai_url: Url,
+    pub ai_url: Option<Url>,
     /// Longest time for an answer of the AI service, from the connection to the last byte
     #[arg(long, env = "CALLFLEET_AI_TIMEOUT", default_value = "30s", value_name = "TIME", value_parser = parse_positive)]
     pub ai_timeout: Duration,
@@ -40,13 +42,21 @@ pub struct Options {
 }
 
 impl Options {
+    /// Where the AI service is: as given, else where `mock-ai` listens.
+    ///
+    /// # Errors
+    /// Never: the default is an address.
+    pub fn url(&self) -> anyhow::Result<Url> {
+        self.ai_url.clone().map_or_else(|| DEFAULT_URL.parse().context("AI_URL"), Ok)
+    }
+
     /// Makes sure that these settings make sense.
     ///
     /// # Errors
     /// One line that names the setting that does not.
     pub fn check(&self) -> anyhow::Result<()> {
         ensure!(
-            matches!(self.ai_url.scheme(), "http" | "https") && self.ai_url.has_host(),
+            self.ai_url.as_ref().is_none_or(|url| matches!(url.scheme(), "http" | "https") && url.has_host()),
             "--ai-url is no address of an AI service: write http://host:port/path or https://…"
         );
         let timeout = self.ai_timeout;

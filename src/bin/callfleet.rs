@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use callfleet::dev::run::{self, RunOptions};
+use callfleet::dev::up::{self, UpOptions};
 use callfleet::ops::{simulate, topology, watch};
 use callfleet::service::start;
 use callfleet::service::telemetry::LogOptions;
@@ -21,6 +22,8 @@ struct Program {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Run everything in this process, over a private PostgreSQL and nats-server of its own
+    Up(Box<UpOptions>),
     /// Run a command with a private PostgreSQL and nats-server beside it, which end with it
     Servers(RunOptions),
     Simulate(simulate::Options),
@@ -33,6 +36,7 @@ enum Command {
 fn main() -> ExitCode {
     let Program { command, log } = Program::parse();
     match command {
+        Command::Up(options) => start::main(&log, |shutdown| up::run(*options, shutdown)),
         Command::Servers(options) => {
             let mut code = 0;
             let ended = start::main(&log, |shutdown| async {

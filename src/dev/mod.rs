@@ -16,9 +16,13 @@ pub mod data_dir;
 pub mod mock_ai;
 pub mod nats;
 mod orphans;
+mod owned;
 pub mod postgres;
 pub mod programs;
+mod roles;
 pub mod run;
 pub mod servers;
+pub mod up;
+
 #[cfg(test)]
 mod tests;
