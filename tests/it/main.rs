@@ -10,4 +10,7 @@
 
 mod broker;
 mod house;
+mod ingest;
 mod simulate;
+mod wait;
+mod world;

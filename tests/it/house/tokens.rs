@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// A source file with its path below `src`.
-pub struct Source {
-    pub path: PathBuf,
-    pub text: String,
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
 }
 
 /// All Rust files below `folder` of this package.
-pub fn sources(folder: &str) -> Vec<Source> {
+pub(super) fn sources(folder: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files = Vec::new();
     let mut folders = vec![root.clone()];
@@ -33,7 +33,7 @@ pub fn sources(folder: &str) -> Vec<Source> {
 }
 
 /// The first two segments of every path in `text`: `("crate", "store")`, `("sqlx", "PgPool")`.
-pub fn paths(text: &str) -> BTreeSet<(String, String)> {
+pub(super) fn paths(text: &str) -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     collect(text.parse().unwrap(), &mut found);
     found

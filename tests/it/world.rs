@@ -1,0 +1,160 @@
+//! A world of its own for each test: a database and streams on the servers that `DATABASE_URL` and
+//! `NATS_URL` name, and whatever roles the test starts in it.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use callfleet::broker::{self, Broker};
+use callfleet::domain::Policy;
+use callfleet::service::health::Health;
+use callfleet::service::tasks::Tasks;
+use callfleet::store::{self, Store};
+use callfleet::{ingest, relay};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::wait;
+
+/// One test's world. Call [`World::finish`] at the end: it proves that nothing is left over.
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) broker: Broker,
+    pub(crate) policy: Policy,
+    pub(crate) health: Health,
+    pub(crate) relay: relay::Handle,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) tasks: Tasks,
+    pub(crate) name: String,
+    pub(crate) database_url: String,
+    admin_url: String,
+}
+
+/// The environment variable of that name, which scripts/test sets.
+pub(crate) fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run the tests with scripts/test"))
+}
+
+impl World {
+    /// A world with a schema, a topology and a relay, and nothing else in it.
+    pub(crate) async fn new() -> Self {
+        Self::with(Policy::default()).await
+    }
+
+    /// As [`World::new`], with times of its own.
+    pub(crate) async fn with(policy: Policy) -> Self {
+        let name = format!("t{}", &Uuid::new_v4().simple().to_string()[..12]);
+        let admin_url = setting("DATABASE_URL");
+        execute(&admin_url, &format!("CREATE DATABASE {name}")).await;
+        let (server, _) = admin_url.rsplit_once('/').unwrap();
+        let database_url = format!("{server}/{name}");
+        let store = Store::connect_unchecked(&database(&database_url), "test").await.unwrap();
+        store::schema::migrate(&store).await.unwrap();
+        let health = Health::new();
+        let options = broker::Options {
+            nats_url: setting("NATS_URL").parse().unwrap(),
+            settings: broker::Settings { nats_prefix: name.parse().unwrap(), nats_replicas: 1, ack_wait: policy.lease },
+        };
+        let broker = Broker::connect(&options, "test", &health).await.unwrap();
+        broker::topology::ensure(&broker).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let mut tasks = Tasks::new(shutdown.clone());
+        let (relay, messages) = relay::channel();
+        tasks.spawn("relay", relay::run(store.clone(), broker.clone(), messages, shutdown.clone()));
+        Self { store, broker, policy, health, relay, shutdown, tasks, name, database_url, admin_url }
+    }
+
+    /// Ingest's doors, in this process.
+    pub(crate) fn ingest(&mut self) -> Router {
+        self.ingest_with(&ingest::Options {
+            writers: 2,
+            call_max_packets: 100_000,
+            call_max_bytes: 64 * 1024 * 1024,
+            gap_grace: Duration::from_millis(100),
+        })
+    }
+
+    /// As [`World::ingest`], with limits of its own.
+    pub(crate) fn ingest_with(&mut self, options: &ingest::Options) -> Router {
+        let ingest = ingest::Ingest {
+            store: self.store.clone(),
+            relay: self.relay.clone(),
+            policy: self.policy.clone(),
+            health: self.health.clone(),
+        };
+        ingest::start(options, &ingest, &mut self.tasks)
+    }
+
+    /// The rows of a statement, as JSON objects.
+    pub(crate) async fn rows(&self, statement: &str) -> Vec<Value> {
+        let rows = format!("SELECT to_jsonb(r) FROM ({statement}) r");
+        sqlx::query_scalar(sqlx::AssertSqlSafe(rows)).fetch_all(&pool(&self.database_url).await).await.unwrap()
+    }
+
+    /// The one value of a statement, as JSON.
+    pub(crate) async fn value(&self, statement: &str) -> Value {
+        let rows = self.rows(statement).await;
+        rows.first().and_then(|row| row.as_object()?.values().next().cloned()).unwrap_or(Value::Null)
+    }
+
+    /// Executes a statement, and returns what the database said against it.
+    pub(crate) async fn execute(&self, statement: &str) -> Result<u64, sqlx::Error> {
+        let pool = pool(&self.database_url).await;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&pool).await.map(|done| done.rows_affected())
+    }
+
+    /// Waits until the statement's one value is `expected`.
+    pub(crate) async fn until(&self, statement: &str, expected: impl Into<Value>) {
+        let expected = expected.into();
+        wait::until(statement, async || self.value(statement).await == expected).await;
+    }
+
+    /// Ends all roles and proves that nothing is left over: no message in the outbox, no job in the
+    /// work stream but those of calls that wait for one. Then removes database and streams.
+    pub(crate) async fn finish(self) {
+        self.until("SELECT count(*) FROM outbox", 0).await;
+        self.abandon().await;
+    }
+
+    /// Ends all roles and removes database and streams, whatever is left in them.
+    pub(crate) async fn abandon(self) {
+        self.shutdown.cancel();
+        drop(self.relay);
+        let began = Instant::now();
+        self.tasks.join().await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(20), "the roles took {:?} to end", began.elapsed());
+        self.store.close(Duration::from_secs(5)).await;
+        let jetstream = async_nats::jetstream::new(nats().await);
+        for stream in ["CALL_WORK", "CALL_STATE", "CALL_DLQ"] {
+            jetstream.delete_stream(format!("{}_{stream}", self.name)).await.unwrap();
+        }
+        execute(&self.admin_url, &format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+    }
+}
+
+/// A plain client of the server that `NATS_URL` names.
+pub(crate) async fn nats() -> async_nats::Client {
+    let url = setting("NATS_URL");
+    let (scheme, rest) = url.split_once("://").unwrap();
+    match rest.rsplit_once('@') {
+        None => async_nats::connect(&url).await.unwrap(),
+        Some((credentials, address)) => {
+            let (user, password) = credentials.split_once(':').unwrap();
+            let options = async_nats::ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned());
+            options.connect(format!("{scheme}://{address}")).await.unwrap()
+        }
+    }
+}
+
+/// The options of a role for a database.
+pub(crate) fn database(url: &str) -> store::Options {
+    store::Options { database_url: url.to_owned(), database_connections: 8, database_timeout: Duration::from_secs(5) }
+}
+
+async fn pool(url: &str) -> sqlx::PgPool {
+    sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(url).await.unwrap()
+}
+
+async fn execute(url: &str, statement: &str) {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&pool(url).await).await.unwrap();
+}
