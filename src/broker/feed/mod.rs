@@ -27,9 +27,6 @@ pub use attach::{Head, head};
 const RETRY: Duration = Duration::from_millis(500);
 /// Pause before the first attempt, so that a server which ends every pull is not asked in a spin.
 const RESUME: Duration = Duration::from_millis(50);
-/// The longest that an attempt waits for the connection before it fails for want of one.
-const RECONNECT_WAIT: Duration = Duration::from_secs(5);
-
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
@@ -84,7 +81,7 @@ pub struct StateMessage {
 /// Follows the state stream from `from`. Needs no task: it moves while [`Feed::next`] is awaited.
 #[must_use]
 pub fn follow(broker: &Broker, from: Position) -> Feed {
-    let phase = Phase::attaching(broker, from, None, None);
+    let phase = Phase::attaching(broker, from, None, Wait::Not);
     Feed { broker: broker.clone(), from, place: None, phase, ready: VecDeque::new(), down: false }
 }
 
@@ -106,18 +103,30 @@ enum Phase {
 }
 
 impl Phase {
-    fn attaching(broker: &Broker, from: Position, place: Option<Place>, after: Option<Duration>) -> Self {
+    fn attaching(broker: &Broker, from: Position, place: Option<Place>, wait: Wait) -> Self {
         let broker = broker.clone();
         let attach = async move {
-            if let Some(pause) = after {
-                tokio::time::sleep(jittered(pause)).await;
-                // Not longer than an attempt takes: that there is no connection must be said.
-                let _still_none = tokio::time::timeout(RECONNECT_WAIT, broker.connected()).await;
+            match wait {
+                Wait::Not => {}
+                Wait::ABit => tokio::time::sleep(jittered(RESUME)).await,
+                Wait::ForConnection => {
+                    tokio::time::sleep(jittered(RETRY)).await;
+                    broker.connected().await;
+                }
             }
             attach::attach(&broker, from, place).await
         };
         Self::Attaching(attach.boxed())
     }
+}
+
+/// What comes before an attempt.
+enum Wait {
+    Not,
+    /// Nobody has been told yet: this attempt shows whether there is something to tell.
+    ABit,
+    /// `Down` has been said.
+    ForConnection,
 }
 
 impl Feed {
@@ -135,14 +144,14 @@ impl Feed {
                     }
                     Err(error) => {
                         self.say_down(error.to_string());
-                        self.detach(RETRY);
+                        self.detach();
                     }
                 },
                 Phase::Attached(attached) => match attached.pull.next().await {
                     Ok(Some(arrival)) => {
                         if let Err(reason) = self.arrived(arrival) {
                             tracing::debug!(reason, "the state feed is taken up again");
-                            self.detach(RESUME);
+                            self.detach();
                         }
                     }
                     Ok(None) => match attach::ask(&self.broker, &attached.consumer).await {
@@ -190,12 +199,13 @@ impl Feed {
         if matches!(error, PullError::Disconnected | PullError::Silent) {
             self.say_down(error.to_string());
         }
-        self.detach(RESUME);
+        self.detach();
     }
 
-    fn detach(&mut self, pause: Duration) {
+    fn detach(&mut self) {
         metrics::counter!("callfleet_feed_interruptions_total").increment(1);
-        self.phase = Phase::attaching(&self.broker, self.from, self.place, Some(pause));
+        let wait = if self.down { Wait::ForConnection } else { Wait::ABit };
+        self.phase = Phase::attaching(&self.broker, self.from, self.place, wait);
     }
 
     fn say_down(&mut self, reason: String) {

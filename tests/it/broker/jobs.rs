@@ -133,7 +133,10 @@ async fn a_message_that_is_no_job_says_so() {
 async fn a_job_published_after_the_store_was_wiped_finds_its_stream_again() {
     let scratch = Scratch::ready().await;
     let consumer = scratch.broker.consumer(Lane::Live);
-    let mut pull = consumer.pull(1, Duration::from_secs(5)).await.unwrap();
+    // A first job shows that the server has the pull, whose end it then tells.
+    scratch.publish_one(job("first", "first")).await.unwrap();
+    let mut pull = consumer.pull(2, Duration::from_secs(30)).await.unwrap();
+    soon("a job", pull.next()).await.unwrap().unwrap();
     for name in ["CALL_WORK", "CALL_STATE", "CALL_DLQ"] {
         scratch.delete_stream(name).await;
     }

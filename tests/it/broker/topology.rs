@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use async_nats::jetstream::stream::Config;
+use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use callfleet::broker::topology::{self, Action};
 use callfleet::broker::{Broker, ConnectError, Options, Settings};
 use callfleet::service::health::Health;
@@ -44,7 +44,7 @@ async fn roles_leave_a_differing_stream_alone_and_apply_changes_what_can_be_chan
     let foreign = Config {
         name: prefix.stream("CALL_DLQ"),
         subjects: vec![prefix.subject("call.dlq.>")],
-        storage: async_nats::jetstream::stream::StorageType::Memory,
+        retention: RetentionPolicy::WorkQueue,
         max_bytes: 1_000_000,
         num_replicas: 1,
         ..Config::default()
@@ -53,15 +53,15 @@ async fn roles_leave_a_differing_stream_alone_and_apply_changes_what_can_be_chan
     topology::ensure(&scratch.broker).await.unwrap();
     let fields: Vec<_> =
         topology::check(&scratch.broker).await.unwrap().into_iter().map(|difference| difference.field).collect();
-    assert!(fields.contains(&"max_bytes".to_owned()) && fields.contains(&"storage".to_owned()), "{fields:?}");
+    assert!(fields.contains(&"max_bytes".to_owned()) && fields.contains(&"retention".to_owned()), "{fields:?}");
 
     let applied = topology::apply(&scratch.broker).await.unwrap();
     let changed = applied.iter().find(|applied| applied.object.ends_with("CALL_DLQ")).unwrap();
     assert_eq!(changed.action, Action::Updated);
-    assert!(changed.refused.contains_key("storage"), "{changed:?}");
+    assert!(changed.refused.contains_key("retention"), "{changed:?}");
     assert_eq!(applied.iter().filter(|applied| applied.action == Action::Kept).count(), 4);
     let left = topology::check(&scratch.broker).await.unwrap();
-    assert_eq!(left.iter().map(|difference| difference.field.as_str()).collect::<Vec<_>>(), ["storage"]);
+    assert_eq!(left.iter().map(|difference| difference.field.as_str()).collect::<Vec<_>>(), ["retention"]);
     scratch.end().await;
 }
 
