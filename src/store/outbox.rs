@@ -69,7 +69,8 @@ pub async fn lease(store: &Store, limit: i64, hold: Duration) -> Result<Vec<Outg
         WITH leased AS (
             UPDATE outbox o SET available_at = $2
               FROM (SELECT msg_id FROM outbox WHERE available_at <= $1
-                     ORDER BY available_at LIMIT $3 FOR UPDATE SKIP LOCKED) left_behind
+                     ORDER BY available_at, created_at, length(msg_id), msg_id
+                     LIMIT $3 FOR UPDATE SKIP LOCKED) left_behind
              WHERE o.msg_id = left_behind.msg_id
             RETURNING o.msg_id, o.subject, o.payload, o.replaces, o.created_at
         )

@@ -11,6 +11,7 @@
 mod broker;
 mod house;
 mod ingest;
+mod relay;
 mod simulate;
 mod wait;
 mod world;
