@@ -58,7 +58,7 @@ async fn versions(feed: &mut Feed, count: usize) -> Vec<usize> {
     while versions.len() < count {
         match tokio::time::timeout(Duration::from_secs(20), feed.next()).await.unwrap() {
             FeedItem::Message(message) => {
-                versions.push(std::str::from_utf8(&message.payload).unwrap().parse().unwrap())
+                versions.push(std::str::from_utf8(&message.payload).unwrap().parse().unwrap());
             }
             FeedItem::Up { .. } => {}
             other => panic!("{other:?}"),
