@@ -6,13 +6,16 @@
 
 pub mod agenda;
 pub mod attempts;
+pub mod audit;
 pub mod calls;
 pub mod change;
 pub mod claim;
 pub mod clock;
+pub mod counts;
 pub mod dead_letters;
 pub mod error;
 pub mod group;
+pub mod letters;
 pub mod lists;
 pub mod options;
 pub mod outbox;

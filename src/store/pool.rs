@@ -47,7 +47,7 @@ impl Store {
             .acquire_timeout(options.database_timeout)
             .connect_with(connect)
             .await
-            .map_err(|error| anyhow::anyhow!("PostgreSQL at {place} (DATABASE_URL) cannot be used: {error}"))?;
+            .map_err(|error| unusable(&place, &error))?;
         let store = Self { pool, clock: Clock::default() };
         store.sync_clock().await?;
         Ok(store)
@@ -94,5 +94,19 @@ impl Store {
 
     pub(super) const fn pool(&self) -> &PgPool {
         &self.pool
+    }
+}
+
+/// Why the database at `place` cannot be used, and what to do.
+fn unusable(place: &str, error: &sqlx::Error) -> anyhow::Error {
+    match error {
+        // The pool tries again until its time is up, and then says only that it is.
+        sqlx::Error::PoolTimedOut => {
+            anyhow::anyhow!("nothing answers at {place}: is PostgreSQL running, and is DATABASE_URL right?")
+        }
+        sqlx::Error::Database(refusal) => {
+            anyhow::anyhow!("PostgreSQL at {place} (DATABASE_URL) refuses: {}", refusal.message())
+        }
+        error => anyhow::anyhow!("PostgreSQL at {place} (DATABASE_URL) cannot be used: {error}"),
     }
 }

@@ -14,8 +14,12 @@ use super::{Store, StoreError};
 pub(super) async fn begin(store: &Store, patience: Duration) -> Result<Transaction<'static, Postgres>, StoreError> {
     let mut tx = store.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let patience_ms = patience.as_millis().to_string();
-    sqlx::query!("/* snapshot.patience */ SELECT set_config('statement_timeout', $1, true)", patience_ms)
-        .fetch_one(&mut *tx)
-        .await?;
+    sqlx::query!(
+        "/* snapshot.patience */ SELECT set_config('statement_timeout', $1, true) AS statement,
+                                        set_config('idle_in_transaction_session_timeout', $1, true) AS idle",
+        patience_ms
+    )
+    .fetch_one(&mut *tx)
+    .await?;
     Ok(tx)
 }
