@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::domain::{CallKey, Ranges};
-use crate::store::{Store, StoreError, packets};
+use crate::store::{Store, StoreError, calls, packets};
 
 /// Calls watched at a time in one generation of two.
 const CALLS_PER_GENERATION: usize = 50_000;
@@ -167,7 +167,7 @@ pub(super) async fn run(store: Store, grace: Duration, mut queue: Receiver) -> a
                     _ = look.tick() => {
                         let ripe = watch.ripe(grace, Instant::now());
                         match prove(&store, &mut watch, &ripe).await {
-                            Ok(gaps) => gaps.iter().for_each(say),
+                            Ok(gaps) => say(&store, &gaps).await,
                             Err(error) => tracing::debug!(%error, "gaps could not be proved yet"),
                         }
                     }
@@ -185,12 +185,17 @@ async fn prove(store: &Store, watch: &mut Watch, ripe: &[(CallKey, i64)]) -> Res
     Ok(ripe.iter().filter_map(gap).collect())
 }
 
-fn say(gap: &Gap) {
-    let count = u64::try_from(gap.missing.count()).unwrap_or(0);
-    metrics::counter!("callfleet_missing_packets_total").increment(count);
-    if gap.is_to_be_said {
-        let missing = serde_json::to_string(&gap.missing).unwrap_or_default();
-        tracing::warn!(key = %gap.key, missing, "gap: sequences are missing; the call goes on");
+async fn say(store: &Store, gaps: &[Gap]) {
+    for gap in gaps {
+        let count = u64::try_from(gap.missing.count()).unwrap_or(0);
+        metrics::counter!("callfleet_missing_packets_total").increment(count);
+        if gap.is_to_be_said {
+            let call = calls::find(store, gap.key).await.ok().flatten();
+            let call_id = call.as_ref().map_or("", |call| call.call_id.as_str());
+            let missing = serde_json::to_string(&gap.missing).unwrap_or_default();
+            // Debug form: an id is hostile input to a terminal too.
+            tracing::warn!(?call_id, key = %gap.key, missing, "gap: sequences are missing; the call goes on");
+        }
     }
 }
 

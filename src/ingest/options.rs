@@ -26,14 +26,14 @@ pub struct Options {
 }
 
 impl Options {
-    /// As many writers as were asked for; else one for every two cores, since each keeps PostgreSQL
-    /// busy as well, and at most four.
+    /// As many writers as were asked for; else one a core, from two to four: while one waits for the
+    /// disk the next one collects, and commits that wait together share one flush of the disk.
     pub(super) fn writer_count(&self) -> usize {
         if self.writers > 0 {
             return usize::from(self.writers);
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        (cores / 2).clamp(1, 4)
+        cores.clamp(2, 4)
     }
 
     pub(super) const fn caps(&self) -> Caps {
