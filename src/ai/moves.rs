@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn jobs_are_stuck_only_while_there_are_some_and_none_moves() {
-        let patience = Duration::from_secs(60);
+        let patience = Duration::from_mins(1);
         let moves = Moves::new(Instant::now());
         let later = Instant::now() + patience * 2;
         assert_eq!(moves.stuck(patience, later), None);

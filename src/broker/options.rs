@@ -30,10 +30,10 @@ pub struct Options {
 #[group(skip)]
 pub struct Settings {
     /// Put before every stream and subject, so that several environments share a server (1 to 32 of A-Z a-z 0-9 _ -)
-    #[arg(long, env = "NATS_PREFIX", default_value = "", hide_default_value = true, value_name = "NAME")]
+    #[arg(long, env = "CALLFLEET_NATS_PREFIX", default_value = "", hide_default_value = true, value_name = "NAME")]
     pub nats_prefix: Prefix,
     /// Copies of each stream: 3 on a cluster, 1 on a single server
-    #[arg(long, env = "NATS_REPLICAS", default_value = "1", value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=5))]
+    #[arg(long, env = "CALLFLEET_NATS_REPLICAS", default_value = "1", value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub nats_replicas: u8,
     /// Time after which a job that nobody acknowledged is delivered again
     #[arg(long, env = "CALLFLEET_ACK_WAIT", default_value = "30s", value_name = "TIME", value_parser = duration::parse_positive)]

@@ -147,7 +147,7 @@ mod tests {
                 prop_assert_eq!(missing.contains(sequence), !sequences.contains(&sequence));
             }
             prop_assert!(missing.last().unwrap_or(0) <= highest);
-            prop_assert_eq!(there.count() as usize, sequences.len());
+            prop_assert_eq!(usize::try_from(there.count()).unwrap(), sequences.len());
         }
     }
 }

@@ -166,7 +166,7 @@ mod tests {
     fn a_call_that_nobody_looks_at_says_so() {
         let policy = Policy::default();
         let call = opened().complete("reconciler", "settled", start(), &policy).unwrap().call;
-        let later = start() + Duration::from_secs(600);
+        let later = start() + Duration::from_mins(10);
         assert!(reason(&call, None, later).unwrap().contains("does an ai-worker run?"));
         let call = call.claim(1, HOLDER, start(), &policy).unwrap().call;
         assert!(reason(&call, Some(&attempt(None)), later).unwrap().starts_with("another worker: the lease of w1"));

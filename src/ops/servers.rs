@@ -45,7 +45,7 @@ pub struct ServerOptions {
     /// What the names of streams and subjects begin with
     #[arg(
         long,
-        env = "NATS_PREFIX",
+        env = "CALLFLEET_NATS_PREFIX",
         value_name = "NAME",
         default_value = "",
         hide_default_value = true,
