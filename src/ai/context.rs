@@ -119,7 +119,7 @@ impl Flush<Arc<Record>, Result<Call, Refused>> for Batch {
 }
 
 impl Batch {
-    /// Hands what is committed to the relay; gives up the connection that failed.
+    /// Hands what is committed to the relay; gives up the connection on which something failed.
     fn sent<T>(&mut self, flushed: Result<(T, Vec<Outgoing>), StoreError>) -> Result<T, StoreError> {
         match flushed {
             Ok((answers, outgoing)) => {
@@ -127,9 +127,8 @@ impl Batch {
                 Ok(answers)
             }
             Err(error) => {
-                if error.is_transient() {
-                    self.session.reset();
-                }
+                // Its transaction may still be open, and hold its locks.
+                self.session.reset();
                 Err(error)
             }
         }

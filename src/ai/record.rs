@@ -72,13 +72,13 @@ fn log(call: &Call, ending: &Ending) {
         Ending::Answered { .. } => tracing::debug!(call = %key, attempt, "transcript stored"),
         Ending::HandedBack => tracing::info!(call = %key, attempt, "handed back"),
         Ending::Failed { failure, delay } => {
-            let Failure { class, message, .. } = failure;
+            let Failure { class, message: why, .. } = failure;
             if call.ai_status == AiStatus::DeadLettered {
-                tracing::warn!(call = %key, attempt, %class, message, "call given up");
+                tracing::warn!(call = %key, attempt, %class, why, "call given up");
             } else if *class == Class::Account {
-                tracing::error!(call = %key, %class, message, "the AI service refuses our account");
+                tracing::error!(call = %key, %class, why, "the AI service refuses our account");
             } else {
-                tracing::info!(call = %key, attempt, %class, message, ?delay, "attempt failed");
+                tracing::info!(call = %key, attempt, %class, why, ?delay, "attempt failed");
             }
         }
     }

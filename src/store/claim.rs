@@ -80,6 +80,8 @@ pub async fn claim(
         }
     }
     if changes.is_empty() {
+        // Dropped alone, it would hold its locks until the session's next use.
+        tx.rollback().await?;
         return Ok((answers, Vec::new()));
     }
     let outgoing = change::save_locked(&mut tx, &changes, now).await?;

@@ -84,6 +84,8 @@ pub async fn record(
         }
     }
     if taken.is_empty() {
+        // Dropped alone, it would hold its locks until the session's next use.
+        tx.rollback().await?;
         return Ok((answers, Vec::new()));
     }
     // Attempts first: a dead letter lists them as they ended.

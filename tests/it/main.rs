@@ -8,10 +8,14 @@
     reason = "a test that cannot go on says so by panicking; clippy knows that of test functions only"
 )]
 
+mod ai;
 mod broker;
+mod calls;
 mod house;
 mod ingest;
+mod reconcile;
 mod relay;
 mod simulate;
+mod transitions;
 mod wait;
 mod world;

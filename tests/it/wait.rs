@@ -15,3 +15,8 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         tokio::time::sleep(PAUSE).await;
     }
 }
+
+/// What `wanted` gives, which must come soon.
+pub(crate) async fn soon<T>(what: &str, wanted: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, wanted).await.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
+}

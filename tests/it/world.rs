@@ -26,7 +26,8 @@ pub(crate) struct World {
     pub(crate) shutdown: CancellationToken,
     pub(crate) tasks: Tasks,
     pub(crate) name: String,
-    pub(crate) database_url: String,
+    /// A way to the database beside the store.
+    pub(crate) pool: sqlx::PgPool,
     admin_url: String,
 }
 
@@ -50,6 +51,7 @@ impl World {
         let database_url = format!("{server}/{name}");
         let store = Store::connect_unchecked(&database(&database_url), "test").await.unwrap();
         store::schema::migrate(&store).await.unwrap();
+        let pool = pool(&database_url).await;
         let health = Health::new();
         let options = broker::Options {
             nats_url: setting("NATS_URL").parse().unwrap(),
@@ -61,7 +63,7 @@ impl World {
         let mut tasks = Tasks::new(shutdown.clone());
         let (relay, messages) = relay::channel();
         tasks.spawn("relay", relay::run(store.clone(), broker.clone(), messages, shutdown.clone()));
-        Self { store, broker, policy, health, relay, shutdown, tasks, name, database_url, admin_url }
+        Self { store, broker, policy, health, relay, shutdown, tasks, name, pool, admin_url }
     }
 
     /// Ingest's doors, in this process.
@@ -88,7 +90,7 @@ impl World {
     /// The rows of a statement, as JSON objects.
     pub(crate) async fn rows(&self, statement: &str) -> Vec<Value> {
         let rows = format!("SELECT to_jsonb(r) FROM ({statement}) r");
-        sqlx::query_scalar(sqlx::AssertSqlSafe(rows)).fetch_all(&pool(&self.database_url).await).await.unwrap()
+        sqlx::query_scalar(sqlx::AssertSqlSafe(rows)).fetch_all(&self.pool).await.unwrap()
     }
 
     /// The one value of a statement, as JSON.
@@ -99,8 +101,8 @@ impl World {
 
     /// Executes a statement, and returns what the database said against it.
     pub(crate) async fn execute(&self, statement: &str) -> Result<u64, sqlx::Error> {
-        let pool = pool(&self.database_url).await;
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&pool).await.map(|done| done.rows_affected())
+        let statement = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned()));
+        statement.execute(&self.pool).await.map(|done| done.rows_affected())
     }
 
     /// Waits until the statement's one value is `expected`.
@@ -109,10 +111,38 @@ impl World {
         wait::until(statement, async || self.value(statement).await == expected).await;
     }
 
+    /// JetStream past the program.
+    pub(crate) async fn jetstream(&self) -> async_nats::jetstream::Context {
+        async_nats::jetstream::new(nats().await)
+    }
+
+    /// A stream's name in this world.
+    pub(crate) fn stream(&self, name: &str) -> String {
+        format!("{}_{name}", self.name)
+    }
+
+    /// How many messages a stream holds.
+    pub(crate) async fn messages(&self, stream: &str) -> u64 {
+        let mut stream = self.jetstream().await.get_stream(self.stream(stream)).await.unwrap();
+        stream.info().await.unwrap().state.messages
+    }
+
     /// Ends all roles and proves that nothing is left over: no message in the outbox, no job in the
-    /// work stream but those of calls that wait for one. Then removes database and streams.
+    /// work stream but those of calls that wait for one, a dead letter for each call given up, a line
+    /// in the timeline for each version, no attempt without an end. Then removes database and streams.
     pub(crate) async fn finish(self) {
         self.until("SELECT count(*) FROM outbox", 0).await;
+        let waiting = "SELECT count(*) FROM calls WHERE ai_status IN ('PENDING', 'RUNNING', 'RETRY_SCHEDULED')";
+        let waiting = self.value(waiting).await.as_u64().unwrap();
+        wait::until("no job is left over", async || self.messages("CALL_WORK").await <= waiting).await;
+        let letters = self.value("SELECT count(*) FROM dead_letters").await;
+        assert_eq!(self.messages("CALL_DLQ").await, letters, "dead letters, one to one");
+        let jumps = "SELECT call_id FROM calls c
+                      WHERE version <> (SELECT count(*) FROM transitions t WHERE t.call_key = c.key)";
+        assert_eq!(self.rows(jumps).await, [Value::Null; 0], "versions are contiguous");
+        let endless = "SELECT c.call_id FROM attempts a JOIN calls c ON c.key = a.call_key
+                        WHERE a.ended_at IS NULL AND c.ai_status <> 'RUNNING'";
+        assert_eq!(self.rows(endless).await, [Value::Null; 0], "attempts end with their calls");
         self.abandon().await;
     }
 
@@ -124,6 +154,7 @@ impl World {
         self.tasks.join().await.unwrap();
         assert!(began.elapsed() < Duration::from_secs(20), "the roles took {:?} to end", began.elapsed());
         self.store.close(Duration::from_secs(5)).await;
+        self.pool.close().await;
         let jetstream = async_nats::jetstream::new(nats().await);
         for stream in ["CALL_WORK", "CALL_STATE", "CALL_DLQ"] {
             jetstream.delete_stream(format!("{}_{stream}", self.name)).await.unwrap();
@@ -148,7 +179,7 @@ pub(crate) async fn nats() -> async_nats::Client {
 
 /// The options of a role for a database.
 pub(crate) fn database(url: &str) -> store::Options {
-    store::Options { database_url: url.to_owned(), database_connections: 8, database_timeout: Duration::from_secs(5) }
+    store::Options { database_url: url.to_owned(), database_connections: 12, database_timeout: Duration::from_secs(5) }
 }
 
 async fn pool(url: &str) -> sqlx::PgPool {

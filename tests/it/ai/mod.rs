@@ -1,0 +1,6 @@
+mod batches;
+mod deaths;
+mod fleet;
+mod requests;
+mod retries;
+mod scene;

@@ -1,0 +1,3 @@
+mod agenda;
+mod dead_letters;
+mod lost;
