@@ -27,6 +27,7 @@ const DRAIN: Duration = Duration::from_secs(8);
 /// Never; the type is that of a role's tasks.
 pub async fn run(notifier: Notifier, broker: Broker, health: Health) -> anyhow::Result<()> {
     let shared = &*notifier.shared;
+    health.failing("feed", "the state stream is not followed yet");
     tokio::select! {
         never = follow(&shared.hub, &shared.store, &broker, &health) => match never {},
         () = shared.shutdown.cancelled() => {}

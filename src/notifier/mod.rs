@@ -14,6 +14,7 @@ mod hub;
 mod passed;
 mod session;
 mod snapshot;
+mod socket;
 mod source;
 mod view;
 

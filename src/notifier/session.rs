@@ -6,16 +6,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
-use bytes::Bytes;
+use axum::extract::ws::WebSocket;
 use chrono::TimeDelta;
-use futures_util::SinkExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
-use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
 use super::hub::{Lane, LaneEnd};
 use super::snapshot::{Snapshot, SnapshotError};
+use super::socket::{End, Socket};
 use super::source::Source;
 use super::view::View;
 use super::{Filter, Notifier};
@@ -33,34 +31,23 @@ const MISSES_MAX: usize = 3;
 const MISSES_WITHIN: Duration = Duration::from_mins(1);
 /// Age from which on a call's last change is taken to have been announced before a snapshot.
 const ANNOUNCED_WITHIN: TimeDelta = TimeDelta::seconds(60);
-/// Time that a client gets to answer a close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time for an answer to a ping to come after all.
+const PONG_GRACE: Duration = Duration::from_secs(1);
 /// The time over which clients are spread when they are sent away: the more, the longer.
 const SPREAD_PER_CLIENT: Duration = Duration::from_millis(2);
 const SPREAD_MIN: Duration = Duration::from_secs(1);
 const SPREAD_MAX: Duration = Duration::from_secs(30);
 
-/// Why a socket ends.
-#[derive(Debug)]
-enum End {
-    /// The client went, or the network did.
-    Gone,
-    /// It took no data for too long.
-    Stuck,
-    /// We close it, and say why.
-    Close(Close, String),
-}
-
 /// What a socket is woken by, beside changes of calls.
 enum Happening {
-    Inbound(Option<Result<Message, axum::Error>>),
+    Inbound(Result<(), End>),
     Heartbeat,
     Source,
     Shutdown,
 }
 
 struct Session {
-    socket: WebSocket,
+    socket: Socket,
     notifier: Notifier,
     filter: Arc<Filter>,
     source: watch::Receiver<Source>,
@@ -69,6 +56,9 @@ struct Session {
     seq: u64,
     heard_at: Instant,
     frames_in: u32,
+    /// Between `subscribed` and `snapshot_end` there is no heartbeat: the one says where the other
+    /// will be, and `seq` must not seem to fall. One follows at the end.
+    in_snapshot: bool,
 }
 
 /// Serves one client until it goes, or the notifier does.
@@ -80,7 +70,7 @@ pub(super) async fn serve(socket: WebSocket, notifier: Notifier, supervisor_id: 
         Err(end) => end,
     };
     tracing::debug!(supervisor_id, ?end, "supervisor's socket ends");
-    session.end(end).await;
+    session.socket.end(end).await;
     metrics::gauge!("callfleet_ws_connections").decrement(1);
 }
 
@@ -90,7 +80,7 @@ impl Session {
         let mut heartbeats = tokio::time::interval_at(Instant::now() + period, period);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            socket,
+            socket: Socket::new(socket, notifier.shared.options.ws_write_timeout),
             source: notifier.shared.hub.source(),
             notifier,
             filter: Arc::new(filter),
@@ -98,18 +88,20 @@ impl Session {
             seq: 0,
             heard_at: Instant::now(),
             frames_in: 0,
+            in_snapshot: false,
         }
     }
 
     async fn run(&mut self, supervisor_id: &str) -> Result<Infallible, End> {
         let heartbeat_ms = self.notifier.shared.options.ws_heartbeat.as_millis();
-        self.send(&Frame::Hello {
-            protocol: PROTOCOL.to_owned(),
-            server: env!("CARGO_PKG_VERSION").to_owned(),
-            supervisor_id: supervisor_id.to_owned(),
-            heartbeat_ms: u64::try_from(heartbeat_ms).unwrap_or(u64::MAX),
-        })
-        .await?;
+        self.socket
+            .send(&Frame::Hello {
+                protocol: PROTOCOL.to_owned(),
+                server: env!("CARGO_PKG_VERSION").to_owned(),
+                supervisor_id: supervisor_id.to_owned(),
+                heartbeat_ms: u64::try_from(heartbeat_ms).unwrap_or(u64::MAX),
+            })
+            .await?;
         let mut misses = VecDeque::with_capacity(MISSES_MAX);
         loop {
             // The stream first, then the present: what changes in between comes twice, not never.
@@ -128,7 +120,7 @@ impl Session {
                     dropped
                 }
             };
-            self.send(&Frame::Gap { dropped }).await?;
+            self.socket.send(&Frame::Gap { dropped }).await?;
         }
     }
 
@@ -138,7 +130,8 @@ impl Session {
         let shared = &*notifier.shared;
         let mut snapshot = Snapshot::new(shared, &filter);
         let visible = self.meanwhile(Box::pin(snapshot.count())).await?.map_err(|error| store_away(&error))?;
-        self.send(&Frame::Subscribed { seq: lane.start, visible }).await?;
+        self.in_snapshot = true;
+        self.socket.send(&Frame::Subscribed { seq: lane.start, visible }).await?;
         let mut pages = SnapshotPages::default();
         while let Some(calls) = self.meanwhile(Box::pin(snapshot.next())).await?.map_err(|error| store_away(&error))? {
             let had_passed = shared.hub.had_passed(calls.iter().map(|call| (call.key, call.version)), lane.start);
@@ -146,15 +139,16 @@ impl Session {
             for (call, had_passed) in calls.iter().zip(had_passed) {
                 view.show(call.key, call.version, call.state, had_passed || call.updated_at < announced);
                 if let Some(page) = pages.push(&CallSummary::from(call)) {
-                    self.send_all([page.into()]).await?;
+                    self.socket.send_all([page.into()]).await?;
                 }
             }
         }
         if let Some(page) = pages.finish() {
-            self.send_all([page.into()]).await?;
+            self.socket.send_all([page.into()]).await?;
         }
         self.seq = self.seq.max(lane.start);
-        self.send(&Frame::SnapshotEnd { seq: self.seq }).await?;
+        self.socket.send(&Frame::SnapshotEnd { seq: self.seq }).await?;
+        self.in_snapshot = false;
         // At once: were our source down now, the client would take the present for live until the next one.
         self.heartbeat(Some(lane)).await
     }
@@ -183,7 +177,7 @@ impl Session {
                 }
                 next = lane.try_next();
             }
-            self.send_all(frames).await?;
+            self.socket.send_all(frames).await?;
             if view.is_overgrown() {
                 return Ok(LaneEnd::Full(0));
             }
@@ -206,7 +200,7 @@ impl Session {
     async fn happening(&mut self) -> Happening {
         tokio::select! {
             () = self.notifier.shared.shutdown.cancelled() => Happening::Shutdown,
-            inbound = self.socket.recv() => Happening::Inbound(inbound),
+            inbound = self.socket.hear() => Happening::Inbound(inbound),
             _ = self.heartbeats.tick() => Happening::Heartbeat,
             Ok(()) = self.source.changed() => Happening::Source,
         }
@@ -217,32 +211,36 @@ impl Session {
             Happening::Shutdown => {
                 let clients = u32::try_from(self.notifier.shared.connections.len()).unwrap_or(u32::MAX);
                 let reconnect_after_ms = spread(clients, fastrand::f64());
-                self.send(&Frame::GoingAway { reconnect_after_ms }).await?;
+                self.socket.send(&Frame::GoingAway { reconnect_after_ms }).await?;
                 Err(End::Close(Close::GoingAway, "this notifier ends".to_owned()))
             }
-            Happening::Inbound(None | Some(Ok(Message::Close(_)))) => Err(End::Gone),
-            Happening::Inbound(Some(Err(error))) => Err(broken(error)),
-            // Plain clients have nothing to say: that they live is what counts.
-            Happening::Inbound(Some(Ok(_))) => self.hear(),
+            Happening::Inbound(heard) => {
+                heard?;
+                self.heard()
+            }
             Happening::Heartbeat => {
                 self.check_silence()?;
                 self.frames_in = 0;
                 self.heartbeat(lane).await?;
-                self.write(async |socket| socket.send(Message::Ping(Bytes::new())).await).await
+                self.socket.ping().await
             }
             Happening::Source => self.heartbeat(lane).await,
         }
     }
 
     async fn heartbeat(&mut self, lane: Option<&Lane>) -> Result<(), End> {
+        if self.in_snapshot {
+            self.source.mark_unchanged();
+            return Ok(());
+        }
         // Only with an empty lane is the client as far as the news are.
         self.seq = self.seq.max(lane.and_then(Lane::caught_up).unwrap_or(0));
         let upstream = self.source.borrow_and_update().upstream(Instant::now());
         let server_time = self.notifier.shared.store.now();
-        self.send(&Frame::Heartbeat { seq: self.seq, server_time, upstream }).await
+        self.socket.send(&Frame::Heartbeat { seq: self.seq, server_time, upstream }).await
     }
 
-    fn hear(&mut self) -> Result<(), End> {
+    fn heard(&mut self) -> Result<(), End> {
         self.heard_at = Instant::now();
         self.frames_in += 1;
         if self.frames_in > FRAMES_IN_MAX {
@@ -254,70 +252,11 @@ impl Session {
 
     fn check_silence(&self) -> Result<(), End> {
         let longest = self.notifier.shared.options.ws_heartbeat * SILENT_HEARTBEATS;
-        if self.heard_at.elapsed() > longest + CLOSE_TIMEOUT {
+        if self.heard_at.elapsed() > longest + PONG_GRACE {
             let detail = format!("no answer to {SILENT_HEARTBEATS} pings");
             return Err(End::Close(Close::Silent, detail));
         }
         Ok(())
-    }
-
-    async fn send(&mut self, frame: &Frame) -> Result<(), End> {
-        self.send_all([frame.to_json().into()]).await
-    }
-
-    async fn send_all(&mut self, frames: impl IntoIterator<Item = Utf8Bytes>) -> Result<(), End> {
-        self.write(async |socket| {
-            let mut sent = 0;
-            for frame in frames {
-                socket.feed(Message::Text(frame)).await?;
-                sent += 1;
-            }
-            metrics::counter!("callfleet_ws_frames_total").increment(sent);
-            socket.flush().await
-        })
-        .await
-    }
-
-    async fn write(&mut self, write: impl AsyncFnOnce(&mut WebSocket) -> Result<(), axum::Error>) -> Result<(), End> {
-        let deadline = self.notifier.shared.options.ws_write_timeout;
-        match tokio::time::timeout(deadline, write(&mut self.socket)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_broken)) => Err(End::Gone),
-            Err(_elapsed) => Err(End::Stuck),
-        }
-    }
-
-    /// Says why, and gives the client a moment to take it in.
-    async fn end(mut self, end: End) {
-        let (close, detail) = match end {
-            End::Gone => return,
-            End::Stuck => (Close::TooSlow, "took no data for too long".to_owned()),
-            End::Close(close, detail) => (close, detail),
-        };
-        metrics::counter!("callfleet_ws_closed_total", "reason" => close.as_str()).increment(1);
-        let goodbye = async {
-            if close != Close::GoingAway {
-                let frame = Frame::Error { code: close.as_str().to_owned(), detail, retryable: close.is_retryable() };
-                self.socket.send(Message::Text(frame.to_json().into())).await?;
-            }
-            let frame = CloseFrame { code: close.code(), reason: Utf8Bytes::from_static(close.as_str()) };
-            self.socket.send(Message::Close(Some(frame))).await?;
-            while let Some(Ok(_)) = self.socket.recv().await {}
-            Ok::<_, axum::Error>(())
-        };
-        let _said_or_not = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
-    }
-}
-
-/// What a socket that cannot be read from means.
-fn broken(error: axum::Error) -> End {
-    let error = error.into_inner();
-    match error.downcast_ref::<tungstenite::Error>() {
-        Some(tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => End::Gone,
-        Some(tungstenite::Error::Capacity(_) | tungstenite::Error::Protocol(_) | tungstenite::Error::Utf8(_)) => {
-            End::Close(Close::BadFrame, error.to_string())
-        }
-        _ => End::Gone,
     }
 }
 
@@ -340,4 +279,31 @@ fn note_miss(misses: &mut VecDeque<Instant>, now: Instant) -> Result<(), End> {
 fn spread(clients: u32, share: f64) -> u64 {
     let over = (SPREAD_PER_CLIENT * clients).clamp(SPREAD_MIN, SPREAD_MAX);
     u64::try_from(over.mul_f64(share).as_millis()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{MISSES_MAX, MISSES_WITHIN, note_miss, spread};
+
+    #[test]
+    fn a_reader_that_misses_again_and_again_is_closed_and_one_that_recovers_is_not() {
+        let now = Instant::now();
+        let (mut misses, mut rare) = (VecDeque::new(), VecDeque::new());
+        for n in 1..=MISSES_MAX {
+            assert_eq!(note_miss(&mut misses, now).is_err(), n == MISSES_MAX);
+            assert!(note_miss(&mut rare, now + MISSES_WITHIN * u32::try_from(n).unwrap()).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_more_clients_the_longer_the_time_over_which_they_come_back() {
+        assert_eq!((spread(1, 0.0), spread(1, 1.0)), (0, 1000));
+        assert_eq!(spread(5000, 0.5), 5000);
+        assert_eq!(spread(u32::MAX / 2, 1.0), u64::try_from(Duration::from_secs(30).as_millis()).unwrap());
+    }
 }
