@@ -15,6 +15,7 @@ mod house;
 mod ingest;
 mod reconcile;
 mod relay;
+mod notifier;
 mod simulate;
 mod transitions;
 mod wait;

@@ -2,7 +2,7 @@
 
 mod feed;
 mod jobs;
-mod proxy;
+pub(crate) mod proxy;
 mod restart;
 mod scratch;
 mod survey;

@@ -5,8 +5,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Passes bytes between a port of its own and the server while it is whole.
-pub(super) struct Proxy {
-    pub(super) url: String,
+pub(crate) struct Proxy {
+    pub(crate) url: String,
     wire: watch::Sender<Wire>,
     _passing: JoinSet<()>,
 }
@@ -20,7 +20,7 @@ enum Wire {
 }
 
 impl Proxy {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let url = std::env::var("NATS_URL").expect("NATS_URL: scripts/test sets it");
         let (credentials, server) = match url.trim_start_matches("nats://").rsplit_once('@') {
             Some((credentials, server)) => (format!("{credentials}@"), server.to_owned()),
@@ -41,16 +41,16 @@ impl Proxy {
     }
 
     /// Ends every connection, and every new one at once.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.wire.send_replace(Wire::Cut);
     }
 
     /// Lets every connection stand, and nothing pass.
-    pub(super) fn silence(&self) {
+    pub(crate) fn silence(&self) {
         self.wire.send_replace(Wire::Silent);
     }
 
-    pub(super) fn mend(&self) {
+    pub(crate) fn mend(&self) {
         self.wire.send_replace(Wire::Whole);
     }
 }
