@@ -28,6 +28,7 @@ pub(crate) struct World {
     pub(crate) name: String,
     /// A way to the database beside the store.
     pub(crate) pool: sqlx::PgPool,
+    pub(crate) database_url: String,
     admin_url: String,
 }
 
@@ -63,7 +64,7 @@ impl World {
         let mut tasks = Tasks::new(shutdown.clone());
         let (relay, messages) = relay::channel();
         tasks.spawn("relay", relay::run(store.clone(), broker.clone(), messages, shutdown.clone()));
-        Self { store, broker, policy, health, relay, shutdown, tasks, name, pool, admin_url }
+        Self { store, broker, policy, health, relay, shutdown, tasks, name, pool, database_url, admin_url }
     }
 
     /// Ingest's doors, in this process.
