@@ -13,6 +13,7 @@ mod broker;
 mod calls;
 mod house;
 mod ingest;
+mod ops;
 mod reconcile;
 mod relay;
 mod notifier;

@@ -7,20 +7,20 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 /// An answer: status, headers and JSON.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) json: Value,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) json: Value,
 }
 
 impl Answer {
     /// The named field as text.
-    pub(super) fn text(&self, field: &str) -> &str {
+    pub(crate) fn text(&self, field: &str) -> &str {
         self.json[field].as_str().unwrap_or_else(|| panic!("no {field} in {}", self.json))
     }
 
     /// Asserts that this is a problem with that status, code and field.
-    pub(super) fn is_problem(&self, status: u16, code: &str, field: Option<&str>) {
+    pub(crate) fn is_problem(&self, status: u16, code: &str, field: Option<&str>) {
         let kind = self.headers.get("content-type").and_then(|v| v.to_str().ok());
         assert_eq!((self.status.as_u16(), kind), (status, Some("application/problem+json")), "{}", self.json);
         assert_eq!((self.text("code"), self.json["field"].as_str()), (code, field), "{}", self.json);
@@ -29,7 +29,7 @@ impl Answer {
 }
 
 /// Sends a request and reads the answer.
-pub(super) async fn send(doors: &Router, request: Request<Body>) -> Answer {
+pub(crate) async fn send(doors: &Router, request: Request<Body>) -> Answer {
     let response = doors.clone().oneshot(request).await.unwrap();
     let (status, headers) = (response.status(), response.headers().clone());
     let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
@@ -38,22 +38,22 @@ pub(super) async fn send(doors: &Router, request: Request<Body>) -> Answer {
 }
 
 /// Posts a body to a path.
-pub(super) async fn post(doors: &Router, path: &str, body: impl Into<Body>) -> Answer {
+pub(crate) async fn post(doors: &Router, path: &str, body: impl Into<Body>) -> Answer {
     send(doors, Request::post(path).header("content-type", "application/json").body(body.into()).unwrap()).await
 }
 
 /// Reads a path.
-pub(super) async fn get(doors: &Router, path: &str) -> Answer {
+pub(crate) async fn get(doors: &Router, path: &str) -> Answer {
     send(doors, Request::get(path).body(Body::empty()).unwrap()).await
 }
 
 /// A call id as it stands in a path.
-pub(super) fn encoded(id: &str) -> String {
+pub(crate) fn encoded(id: &str) -> String {
     percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 /// Sends one packet with that sequence and text.
-pub(super) async fn packet(doors: &Router, call: &str, sequence: i64, data: &str) -> Answer {
+pub(crate) async fn packet(doors: &Router, call: &str, sequence: i64, data: &str) -> Answer {
     let body = serde_json::json!({"sequence": sequence, "data": data, "timestamp": 1_738_411_815.123});
     post(doors, &format!("/v1/call/stream/{}", encoded(call)), body.to_string()).await
 }

@@ -1,0 +1,5 @@
+//! What operators see, and the proof that everything balances.
+
+mod audit;
+mod commands;
+pub(crate) mod stages;
