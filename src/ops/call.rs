@@ -112,12 +112,12 @@ fn facts(view: &CallView, timeline: &Timeline, now: DateTime<Utc>) -> Table {
     facts
 }
 
-/// `18 of 1–20, missing 3–4 · 2 duplicates · 1 late`.
+/// `18 stored, up to 20 · missing 3–4 · 2 duplicates · 1 late`.
 pub(super) fn packets(view: &CallView) -> String {
     let packets = &view.packets;
-    let mut shown = count(packets.received, "packet", "packets");
+    let mut shown = count(packets.received, "stored", "stored");
     if let Some(last) = packets.last_sequence {
-        let _infallible = write!(shown, " up to {last}");
+        let _infallible = write!(shown, ", up to {last}");
     }
     if !packets.missing.is_empty() {
         let _infallible = write!(shown, " · missing {}", ranges(&packets.missing));

@@ -102,7 +102,7 @@ async fn every_command_finds_the_fleet_of_its_folder() {
     let listed = operator.sees_json(&["dlq", "list", "--call", "dead", "--limit", "1", "--json"]).await;
     assert_eq!(listed["dead_letters"][0]["class"], "permanent");
     let shown = operator.sees(&["dlq", "show", "dead"]).await;
-    assert!(shown.contains("attempt 1.1") && shown.contains("3 packets up to 3") && shown.contains("HTTP 422"));
+    assert!(shown.contains("attempt 1.1") && shown.contains("3 stored, up to 3") && shown.contains("HTTP 422"));
     let shown = operator.sees_json(&["dlq", "show", "dead", "--json"]).await;
     assert_eq!((&shown["dead_letter"]["generation"], &shown["attempts"][0]["http_status"]), (&1.into(), &422.into()));
 
