@@ -76,7 +76,7 @@ async fn run(program: Program, shutdown: CancellationToken) -> anyhow::Result<()
         health: health.clone(),
     };
     tasks.spawn("worker", ai::run(ai, worker, shutdown.clone()));
-    tracing::info!("ai-worker listens on http://{listen}");
+    tracing::info!("ai-worker listens on http://{}", listener.local_addr()?);
     tasks.spawn("HTTP server", http::serve(listener, health.router(), shutdown));
     let ended = tasks.join().await;
     broker.flush().await;

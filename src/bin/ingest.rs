@@ -60,7 +60,7 @@ async fn run(program: Program, shutdown: CancellationToken) -> anyhow::Result<()
     let ingest = ingest::Ingest { store: store.clone(), relay, policy, health: health.clone() };
     let router = ingest::start(&program.ingest, &ingest, &mut tasks).merge(health.router());
     drop(ingest);
-    tracing::info!("ingest listens on http://{}", program.listen);
+    tracing::info!("ingest listens on http://{}", listener.local_addr()?);
     tasks.spawn("HTTP server", http::serve(listener, router, shutdown));
     let ended = tasks.join().await;
     store.close(start::SHUTDOWN_DEADLINE).await;

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     let Program { listen, options, access, log } = Program::parse();
     start::main(&log, |shutdown| async move {
         let listener = listen::bind(listen, &access).await?;
-        tracing::info!(address = %listener.local_addr()?, "mock-ai listens");
+        tracing::info!("mock-ai listens on http://{}", listener.local_addr()?);
         mock_ai::run(options, listener, shutdown).await
     })
 }

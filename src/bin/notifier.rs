@@ -56,7 +56,7 @@ async fn run(program: Program, shutdown: CancellationToken) -> anyhow::Result<()
     let mut tasks = Tasks::new(shutdown.clone());
     tasks.spawn("database watch", store::watch::run(store.clone(), health.clone(), shutdown.clone()));
     tasks.spawn("feed", notifier::run_connecting(notifier, program.broker, health));
-    tracing::info!("notifier listens on ws://{}/api/v1/ws/supervisor/{{supervisor_id}}", program.listen);
+    tracing::info!("notifier listens on ws://{}/api/v1/ws/supervisor/{{supervisor_id}}", listener.local_addr()?);
     tasks.spawn("HTTP server", http::serve(listener, router, shutdown));
     let ended = tasks.join().await;
     store.close(start::SHUTDOWN_DEADLINE).await;
