@@ -1,0 +1,13 @@
+//! The programs as people run them: `callfleet up`, and every role as a process of its own, over
+//! servers that belong to the test and die when it wants.
+
+pub(crate) mod fleet;
+mod folder;
+mod outage;
+pub(crate) mod pbx;
+mod processes;
+mod program;
+mod refused;
+mod relay;
+pub(crate) mod supervisor;
+mod whole;
