@@ -153,25 +153,27 @@ pub(super) async fn run(store: Store, grace: Duration, mut queue: Receiver) -> a
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-                    stored = queue.recv() => match stored {
-                        Some(stored) => {
-                            let now = Instant::now();
-                            let mut stored: Vec<_> = stored.into_iter().collect();
-                            stored.sort_unstable();
-                            for (key, sequence) in stored {
-         watch.saw(key, sequence, now);
-        }
-                        }
-                        None => return Ok(()),
-                    },
-                    _ = look.tick() => {
-                        let ripe = watch.ripe(grace, Instant::now());
-                        match prove(&store, &mut watch, &ripe).await {
-                            Ok(gaps) => say(&store, &gaps).await,
-                            Err(error) => tracing::debug!(%error, "gaps could not be proved yet"),
-                        }
-                    }
+            stored = queue.recv() => match stored {
+                Some(stored) => saw(&mut watch, stored),
+                None => return Ok(()),
+            },
+            _ = look.tick() => {
+                let ripe = watch.ripe(grace, Instant::now());
+                match prove(&store, &mut watch, &ripe).await {
+                    Ok(gaps) => say(&store, &gaps).await,
+                    Err(error) => tracing::debug!(%error, "gaps could not be proved yet"),
                 }
+            }
+        }
+    }
+}
+
+fn saw(watch: &mut Watch, stored: HashSet<(CallKey, i64)>) {
+    let now = Instant::now();
+    let mut stored: Vec<_> = stored.into_iter().collect();
+    stored.sort_unstable();
+    for (key, sequence) in stored {
+        watch.saw(key, sequence, now);
     }
 }
 
