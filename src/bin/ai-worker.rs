@@ -11,7 +11,7 @@ use callfleet::service::listen::{self, AccessOptions};
 use callfleet::service::tasks::Tasks;
 use callfleet::service::telemetry::LogOptions;
 use callfleet::service::{http, start};
-use callfleet::store::{self, Store};
+use callfleet::store::{self, Purpose, Store};
 use callfleet::{ai, relay};
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
@@ -56,7 +56,7 @@ async fn run(program: Program, shutdown: CancellationToken) -> anyhow::Result<()
     let policy = life.policy()?;
     ai.check()?;
     let listener = listen::bind(listen, &access).await?;
-    let store = Store::connect(&store, "ai-worker").await?;
+    let store = Store::connect(&store, "ai-worker", Purpose::Role).await?;
     let health = Health::new();
     let broker = Broker::connect(&broker, "ai-worker", &health).await?;
     topology::ensure(&broker).await?;

@@ -9,7 +9,7 @@ use callfleet::service::listen::{self, AccessOptions};
 use callfleet::service::tasks::Tasks;
 use callfleet::service::telemetry::LogOptions;
 use callfleet::service::{http, start};
-use callfleet::store::{self, Store};
+use callfleet::store::{self, Purpose, Store};
 use callfleet::{broker, ingest, relay};
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 async fn run(program: Program, shutdown: CancellationToken) -> anyhow::Result<()> {
     let policy = program.life.policy()?;
     let listener = listen::bind(program.listen, &program.access).await?;
-    let store = Store::connect(&program.store, "ingest").await?;
+    let store = Store::connect(&program.store, "ingest", Purpose::Role).await?;
     let health = Health::new();
     let mut tasks = Tasks::new(shutdown.clone());
     let (relay, messages) = relay::channel();

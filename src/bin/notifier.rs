@@ -10,7 +10,7 @@ use callfleet::service::listen::{self, AccessOptions};
 use callfleet::service::tasks::Tasks;
 use callfleet::service::telemetry::LogOptions;
 use callfleet::service::{http, start};
-use callfleet::store::{self, Store};
+use callfleet::store::{self, Purpose, Store};
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 
 async fn run(program: Program, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = listen::bind(program.listen, &program.access).await?;
-    let store = Store::connect(&program.store, "notifier").await?;
+    let store = Store::connect(&program.store, "notifier", Purpose::Role).await?;
     let health = Health::new();
     let notifier = Notifier::new(program.notifier, store.clone(), shutdown.clone());
     let router = notifier::router(notifier.clone()).merge(health.router());

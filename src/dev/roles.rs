@@ -13,7 +13,7 @@ use crate::reconcile::{self, Intervals, Reconciler};
 use crate::service::health::Health;
 use crate::service::http;
 use crate::service::tasks::Tasks;
-use crate::store::{self, Store, schema};
+use crate::store::{self, Purpose, Store, schema};
 use crate::{ai, ingest, relay};
 
 /// Connections to PostgreSQL that all roles share.
@@ -37,7 +37,7 @@ pub(super) async fn start(options: UpOptions, places: Places, shutdown: Cancella
         database_connections: DATABASE_CONNECTIONS,
         database_timeout: DATABASE_TIMEOUT,
     };
-    let store = Store::connect_unchecked(&database, "up").await?;
+    let store = Store::connect_unchecked(&database, "up", Purpose::Role).await?;
     schema::migrate(&store).await?;
     schema::check(&store).await?;
     let health = Health::new();

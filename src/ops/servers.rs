@@ -1,15 +1,15 @@
 //! The database and the broker that a command looks into.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
 
-use super::target::{Target, TargetOptions};
-use crate::broker::{self, Broker, Prefix, Settings};
+use super::target::{env_file, known};
+use crate::broker::{self, Broker, Prefix, ServerUrl, Settings};
 use crate::service::health::Health;
-use crate::store::{self, Store};
+use crate::store::{self, Purpose, Store};
 
 /// Time that a command waits for NATS: whoever asks sits in front of it.
 const NATS_WAIT: Duration = Duration::from_secs(3);
@@ -73,7 +73,7 @@ impl ServerOptions {
     /// # Errors
     /// One line that says what to do.
     pub async fn store(&self, name: &str) -> anyhow::Result<Store> {
-        Store::connect(&self.store_options()?, name).await
+        Store::connect(&self.store_options()?, name, Purpose::Command).await
     }
 
     /// The database, whatever its schema.
@@ -81,7 +81,7 @@ impl ServerOptions {
     /// # Errors
     /// One line that says what to do.
     pub async fn store_of_any_schema(&self, name: &str) -> anyhow::Result<Store> {
-        Store::connect_unchecked(&self.store_options()?, name).await
+        Store::connect_unchecked(&self.store_options()?, name, Purpose::Command).await
     }
 
     /// The broker, for the command `name`.
@@ -89,12 +89,9 @@ impl ServerOptions {
     /// # Errors
     /// One line that says what to do.
     pub async fn broker(&self, name: &str) -> anyhow::Result<Broker> {
-        let target = self.target()?;
-        let url = target.nats_url()?;
-        let options = broker::Options {
-            nats_url: url.parse().map_err(|error: String| anyhow!(error)).context("NATS_URL")?,
-            settings: Settings { nats_prefix: self.nats_prefix.clone(), ..Settings::default() },
-        };
+        let nats_url = nats_url(self.nats_url.as_deref(), &self.data_dir)?;
+        let settings = Settings { nats_prefix: self.nats_prefix.clone(), ..Settings::default() };
+        let options = broker::Options { nats_url, settings };
         let shown = options.nats_url.to_string();
         let connected = tokio::time::timeout(NATS_WAIT, Broker::connect(&options, name, &Health::new())).await;
         match connected {
@@ -103,16 +100,45 @@ impl ServerOptions {
         }
     }
 
+    /// Whether it is known which database to look into.
+    ///
+    /// # Errors
+    /// When `<data-dir>/env` is there and cannot be read.
+    pub(super) fn are_known(&self) -> anyhow::Result<bool> {
+        Ok(known(self.database_url.as_deref(), "DATABASE_URL", &self.data_dir)?.is_some())
+    }
+
     fn store_options(&self) -> anyhow::Result<store::Options> {
+        let database_url = known(self.database_url.as_deref(), "DATABASE_URL", &self.data_dir)?;
         Ok(store::Options {
-            database_url: self.target()?.database_url()?.to_owned(),
+            database_url: database_url.with_context(|| unknown("DATABASE_URL", "--database-url", &self.data_dir))?,
             database_connections: DATABASE_CONNECTIONS,
             database_timeout: self.database_timeout,
         })
     }
+}
 
-    fn target(&self) -> anyhow::Result<Target> {
-        let (database_url, nats_url) = (self.database_url.clone(), self.nats_url.clone());
-        TargetOptions { url: None, ai_url: None, database_url, nats_url, data_dir: self.data_dir.clone() }.resolve()
+/// Where NATS is.
+///
+/// # Errors
+/// Says how to name it when nothing does, or what is wrong with the name.
+pub(super) fn nats_url(given: Option<&str>, data_dir: &Path) -> anyhow::Result<ServerUrl> {
+    let url = known(given, "NATS_URL", data_dir)?.with_context(|| unknown("NATS_URL", "--nats-url", data_dir))?;
+    url.parse().map_err(|error: String| anyhow!(error)).context("NATS_URL")
+}
+
+fn unknown(variable: &str, flag: &str, data_dir: &Path) -> String {
+    let file = env_file(data_dir);
+    format!("{variable} is not known: start `callfleet up` (which writes {}), or give {flag}", file.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nats_url;
+
+    #[test]
+    fn an_unknown_server_is_answered_with_how_to_name_it() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(nats_url(None, folder.path()).unwrap_err().to_string().contains("--nats-url"));
     }
 }

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 
-/// Where a server listens that nobody configured.
+/// Where an API listens that nobody configured.
 pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8000";
 /// Where `mock-ai` listens that nobody configured.
 const DEFAULT_AI_URL: &str = "http://127.0.0.1:8001/v1/transcribe";
 
-/// The flags of every command that speaks to a running Callfleet.
+/// The flags of a command that speaks to the API.
 ///
 /// What neither flag nor environment says is read from `<data-dir>/env`, which `callfleet up` writes.
 #[derive(Args, Clone, Debug, Default)]
 #[group(skip)]
-pub struct TargetOptions {
+pub struct ApiOptions {
     /// The API
     #[arg(
         long,
@@ -25,94 +25,39 @@ pub struct TargetOptions {
         help = "The API [default: what <DATA_DIR>/env says, else http://127.0.0.1:8000]"
     )]
     pub url: Option<String>,
-    /// The AI service
-    #[arg(
-        long,
-        env = "AI_URL",
-        value_name = "URL",
-        help = "The AI service [default: what <DATA_DIR>/env says, else http://127.0.0.1:8001/v1/transcribe]"
-    )]
-    pub ai_url: Option<String>,
-    /// PostgreSQL
-    #[arg(
-        long,
-        env = "DATABASE_URL",
-        value_name = "URL",
-        hide_env_values = true,
-        help = "PostgreSQL [default: what <DATA_DIR>/env says]"
-    )]
-    pub database_url: Option<String>,
-    /// NATS
-    #[arg(
-        long,
-        env = "NATS_URL",
-        value_name = "URL",
-        hide_env_values = true,
-        help = "NATS [default: what <DATA_DIR>/env says]"
-    )]
-    pub nats_url: Option<String>,
-    /// The folder of `callfleet up`, whose `env` file says where it listens
-    #[arg(long, env = "CALLFLEET_DATA_DIR", default_value = ".callfleet", value_name = "DATA_DIR")]
-    pub data_dir: PathBuf,
 }
 
-/// The addresses of one Callfleet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The API, without a slash at its end
-    pub url: String,
-    /// The AI service's job path
-    pub ai_url: String,
-    database_url: Option<String>,
-    nats_url: Option<String>,
-    env_file: PathBuf,
+/// The API's address, without a slash at its end.
+///
+/// # Errors
+/// When `<data-dir>/env` is there and cannot be read.
+pub(super) fn api_url(options: &ApiOptions, data_dir: &Path) -> anyhow::Result<String> {
+    let url = known(options.url.as_deref(), "CALLFLEET_URL", data_dir)?;
+    Ok(url.map_or_else(|| DEFAULT_URL.to_owned(), |url| url.trim_end_matches('/').to_owned()))
 }
 
-impl TargetOptions {
-    /// The addresses that these flags, the environment and the data folder come to.
-    ///
-    /// # Errors
-    /// When `<data-dir>/env` is there and cannot be read.
-    pub fn resolve(&self) -> anyhow::Result<Target> {
-        let env_file = self.data_dir.join("env");
-        let mut from_file = read_env(&env_file)?;
-        let mut choose = |given: &Option<String>, key: &str| {
-            given.clone().filter(|value| !value.is_empty()).or_else(|| from_file.remove(key))
-        };
-        Ok(Target {
-            url: choose(&self.url, "CALLFLEET_URL")
-                .map_or_else(|| DEFAULT_URL.to_owned(), |url| url.trim_end_matches('/').to_owned()),
-            ai_url: choose(&self.ai_url, "AI_URL").unwrap_or_else(|| DEFAULT_AI_URL.to_owned()),
-            database_url: choose(&self.database_url, "DATABASE_URL"),
-            nats_url: choose(&self.nats_url, "NATS_URL"),
-            env_file,
-        })
+/// The AI service's job path.
+///
+/// # Errors
+/// As [`api_url`].
+pub(super) fn ai_url(given: Option<&str>, data_dir: &Path) -> anyhow::Result<String> {
+    Ok(known(given, "AI_URL", data_dir)?.unwrap_or_else(|| DEFAULT_AI_URL.to_owned()))
+}
+
+/// What was given, else what the data folder says of `variable`.
+///
+/// # Errors
+/// As [`api_url`].
+pub(super) fn known(given: Option<&str>, variable: &str, data_dir: &Path) -> anyhow::Result<Option<String>> {
+    match given.filter(|value| !value.is_empty()) {
+        Some(value) => Ok(Some(value.to_owned())),
+        None => Ok(read_env(&env_file(data_dir))?.remove(variable)),
     }
 }
 
-impl Target {
-    /// PostgreSQL.
-    ///
-    /// # Errors
-    /// Says how to name it when nothing does.
-    pub fn database_url(&self) -> anyhow::Result<&str> {
-        self.named(self.database_url.as_deref(), "DATABASE_URL", "--database-url")
-    }
-
-    /// NATS.
-    ///
-    /// # Errors
-    /// Says how to name it when nothing does.
-    pub fn nats_url(&self) -> anyhow::Result<&str> {
-        self.named(self.nats_url.as_deref(), "NATS_URL", "--nats-url")
-    }
-
-    fn named<'a>(&self, url: Option<&'a str>, variable: &str, flag: &str) -> anyhow::Result<&'a str> {
-        url.with_context(|| {
-            let file = self.env_file.display();
-            format!("{variable} is not known: start `callfleet up` (which writes {file}), or give {flag}")
-        })
-    }
+/// The file that `callfleet up` writes.
+pub(super) fn env_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("env")
 }
 
 /// The `KEY=value` lines of `file`; none when there is no such file.
@@ -138,41 +83,27 @@ fn read_env(file: &Path) -> anyhow::Result<HashMap<String, String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Target, TargetOptions};
-    use std::path::Path;
-
-    fn options(data_dir: &Path) -> TargetOptions {
-        TargetOptions { data_dir: data_dir.to_owned(), ..TargetOptions::default() }
-    }
+    use super::{ApiOptions, ai_url, api_url, known};
 
     #[test]
     fn the_file_fills_in_what_was_not_given() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(
-            folder.path().join("env"),
-            "# up\nCALLFLEET_URL=http://file:1/\nDATABASE_URL=postgres://a/b?c=d\n",
-        )
-        .unwrap();
-        let given = TargetOptions { url: Some("http://flag:2".into()), ..options(folder.path()) };
-        let target = given.resolve().unwrap();
-        assert_eq!(target.url, "http://flag:2");
-        assert_eq!(target.database_url().unwrap(), "postgres://a/b?c=d");
-        let Target { url, ai_url, .. } = options(folder.path()).resolve().unwrap();
-        assert_eq!((url.as_str(), ai_url.as_str()), ("http://file:1", super::DEFAULT_AI_URL));
-    }
-
-    #[test]
-    fn an_unknown_server_is_answered_with_how_to_name_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = options(folder.path()).resolve().unwrap();
-        assert_eq!(target.url, super::DEFAULT_URL);
-        assert!(target.nats_url().unwrap_err().to_string().contains("--nats-url"));
+        let file = "# up\nCALLFLEET_URL=http://file:1/\nDATABASE_URL=postgres://a/b?c=d\n";
+        std::fs::write(folder.path().join("env"), file).unwrap();
+        let given = ApiOptions { url: Some("http://flag:2".into()) };
+        assert_eq!(api_url(&given, folder.path()).unwrap(), "http://flag:2");
+        assert_eq!(api_url(&ApiOptions::default(), folder.path()).unwrap(), "http://file:1");
+        assert_eq!(ai_url(None, folder.path()).unwrap(), super::DEFAULT_AI_URL);
+        assert_eq!(known(None, "DATABASE_URL", folder.path()).unwrap().unwrap(), "postgres://a/b?c=d");
+        // An empty variable says nothing.
+        assert_eq!(known(Some(""), "NATS_URL", folder.path()).unwrap(), None);
     }
 
     #[test]
     fn a_broken_file_is_named_with_its_line() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("env"), "A=1\nwhat\n").unwrap();
-        assert!(options(folder.path()).resolve().unwrap_err().to_string().contains("env:2"));
+        let broken = api_url(&ApiOptions::default(), folder.path()).unwrap_err();
+        assert!(broken.to_string().contains("env:2"));
     }
 }

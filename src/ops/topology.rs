@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 
-use super::target::TargetOptions;
+use super::servers::nats_url;
 use crate::broker::topology::{self, Action, Applied, Difference};
 use crate::broker::{self, Broker, Settings};
 use crate::service::health::Health;
@@ -88,13 +88,7 @@ async fn apply(options: &Options) -> anyhow::Result<()> {
 }
 
 async fn connect(options: &Options) -> anyhow::Result<Broker> {
-    let target = TargetOptions {
-        nats_url: options.nats_url.clone(),
-        data_dir: options.data_dir.clone(),
-        ..TargetOptions::default()
-    };
-    let target = target.resolve()?;
-    let nats_url = target.nats_url()?.parse().map_err(anyhow::Error::msg).context("NATS_URL")?;
+    let nats_url = nats_url(options.nats_url.as_deref(), &options.data_dir)?;
     let broker = broker::Options { nats_url, settings: options.settings.clone() };
     Ok(Broker::connect(&broker, "callfleet", &Health::new()).await?)
 }

@@ -35,5 +35,5 @@ pub mod watch;
 pub use clock::Clock;
 pub use error::StoreError;
 pub use options::Options;
-pub use pool::Store;
+pub use pool::{Purpose, Store};
 pub use session::Session;

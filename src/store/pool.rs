@@ -8,6 +8,26 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 use super::{Clock, Options, StoreError, schema};
 
+/// Settings of a role's sessions. Its statements find rows by their keys, in arrays whose length the
+/// planner cannot know: planning each anew took a third of the database's time under load, and a
+/// plan made while the tables were new and small must still be one by keys when they are large.
+const ROLE_SETTINGS: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
+/// What a process does with the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A role: the same few statements for ever, each about calls whose keys it has.
+    Role,
+    /// A command: looks at everything once.
+    Command,
+}
+
 /// The database. A clone is the same pool.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -20,8 +40,8 @@ impl Store {
     ///
     /// # Errors
     /// One line that says what to do: nobody answers, the password is wrong, the schema is old.
-    pub async fn connect(options: &Options, name: &str) -> anyhow::Result<Self> {
-        let store = Self::connect_unchecked(options, name).await?;
+    pub async fn connect(options: &Options, name: &str, purpose: Purpose) -> anyhow::Result<Self> {
+        let store = Self::connect_unchecked(options, name, purpose).await?;
         schema::check(&store).await?;
         Ok(store)
     }
@@ -30,7 +50,7 @@ impl Store {
     ///
     /// # Errors
     /// As there, but for the schema.
-    pub async fn connect_unchecked(options: &Options, name: &str) -> anyhow::Result<Self> {
+    pub async fn connect_unchecked(options: &Options, name: &str, purpose: Purpose) -> anyhow::Result<Self> {
         let timeout_ms = options.database_timeout.as_millis().to_string();
         let connect: PgConnectOptions = options.database_url.parse().map_err(|error| {
             anyhow::anyhow!(
@@ -42,6 +62,7 @@ impl Store {
         let connect = connect
             .application_name(&format!("callfleet {name}"))
             .options([("statement_timeout", timeout_ms.as_str()), ("idle_in_transaction_session_timeout", "60000")]);
+        let connect = if purpose == Purpose::Role { connect.options(ROLE_SETTINGS) } else { connect };
         let pool = PgPoolOptions::new()
             .max_connections(options.database_connections)
             .acquire_timeout(options.database_timeout)

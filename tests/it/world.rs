@@ -8,7 +8,7 @@ use callfleet::broker::{self, Broker};
 use callfleet::domain::Policy;
 use callfleet::service::health::Health;
 use callfleet::service::tasks::Tasks;
-use callfleet::store::{self, Store};
+use callfleet::store::{self, Purpose, Store};
 use callfleet::{ingest, relay};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,7 @@ impl World {
         execute(&admin_url, &format!("CREATE DATABASE {name}")).await;
         let (server, _) = admin_url.rsplit_once('/').unwrap();
         let database_url = format!("{server}/{name}");
-        let store = Store::connect_unchecked(&database(&database_url), "test").await.unwrap();
+        let store = Store::connect_unchecked(&database(&database_url), "test", Purpose::Role).await.unwrap();
         store::schema::migrate(&store).await.unwrap();
         let pool = pool(&database_url).await;
         let health = Health::new();

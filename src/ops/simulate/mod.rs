@@ -2,12 +2,14 @@
 //!
 //! Promises that a packet is counted once, after its 202 and after its line in the ledger; that what
 //! may pass (429, 5xx, a lost connection) is sent again; and that the outcome says what does not
-//! balance. Never reads more of Callfleet than its API shows. Lets out [`Options`] and [`run`].
+//! balance. Until the last call is done it sees no more of Callfleet than a PBX does. Lets out
+//! [`Options`] and [`run`].
 
 mod audit;
 mod charts;
 mod connection;
 mod drain;
+mod fleet;
 mod ledger;
 mod load;
 mod options;
@@ -45,6 +47,8 @@ use progress::Progress;
 use scenes::{Scene, Stage};
 use server::Server;
 
+use super::target::{ai_url, api_url};
+
 /// How often the progress of the load is shown.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -55,9 +59,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// run is stopped.
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<bool> {
     let started_at = Utc::now();
-    let target = options.target.resolve()?;
-    let address = Address::parse(&target.url)?;
-    let server = Server::new(&target)?;
+    let url = api_url(&options.api, &options.servers.data_dir)?;
+    let address = Address::parse(&url)?;
+    let server = Server::new(&url, ai_url(options.ai_url.as_deref(), &options.servers.data_dir)?)?;
     server.reachable().await?;
     if let Some(rate) = options.ai_failure_rate {
         server.set_ai_failure_rate(rate).await?;
@@ -65,7 +69,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let ledger = Arc::new(Ledger::open(options.ledger.as_deref())?);
     let report_file = options.report.as_deref().map(create_report).transpose()?;
     let plan = Plan::new(&options, started_at);
-    let run = Run::new(&options, &plan.prefix, &target.url, started_at);
+    let run = Run::new(&options, &plan.prefix, &url, started_at);
 
     let stage = Stage { server: &server, ledger: &ledger, prefix: &plan.prefix };
     let (scenarios, scene_calls) = tokio::select! {
@@ -81,13 +85,14 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         bail!("stopped after {answered} packets were answered 202: nothing was audited");
     }
     let audit = audit::audit(&calls, load.tally.refused.load(Ordering::Relaxed));
+    let fleet = fleet::audit(&options, &url).await?;
     let timelines = match &report_file {
         Some(_) => drain::timelines(&server, &calls).await,
         None => Vec::new(),
     };
     let latency_us = sent.latency_us.clone();
     let drain_time = drain_started_at.elapsed();
-    let outcome = Outcome::new(&load, Parts { run, scenarios, sent, load_time, drain_time, calls, audit })?;
+    let outcome = Outcome::new(&load, Parts { run, scenarios, sent, load_time, drain_time, calls, audit, fleet })?;
     print(&if options.json { serde_json::to_string_pretty(&outcome)? + "\n" } else { outcome.to_string() })?;
     if let Some(mut file) = report_file {
         let page = report::page(&outcome, &latency_us, &timelines);

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::ops::target::TargetOptions;
+use crate::ops::servers::ServerOptions;
+use crate::ops::target::ApiOptions;
 use crate::service::duration;
 
 /// Sends made-up calls like a PBX would, waits until all are done, and checks that nothing is lost.
 ///
 /// It first plays four small scenes (copies, equal instants, 50 requests at once, changes at once),
-/// then the load. It ends with 1 when anything does not balance.
+/// then the load, and then audits: what was answered against what the API shows, and, where the
+/// fleet's PostgreSQL and NATS are known, everything that `callfleet audit` looks at. It ends with 1
+/// when anything does not balance.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
 pub struct Options {
@@ -65,7 +68,18 @@ pub struct Options {
     pub report: Option<PathBuf>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it as help of every flag in it")]
-    pub target: TargetOptions,
+    pub api: ApiOptions,
+    /// The AI service
+    #[arg(
+        long,
+        env = "AI_URL",
+        value_name = "URL",
+        help = "The AI service [default: what <DATA_DIR>/env says, else http://127.0.0.1:8001/v1/transcribe]"
+    )]
+    pub ai_url: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as help of every flag in it")]
+    pub servers: ServerOptions,
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::Options;
 use super::audit::Audit;
 use super::drain::SeenCall;
+use super::fleet::FleetAudit;
 use super::ledger::LedgerSummary;
 use super::load::{Load, Refusal, Sent};
 use super::scenes::Scene;
@@ -56,8 +57,11 @@ pub(super) struct Outcome {
     /// From a call's end signal to its transcript, by the server's clock
     pub(super) end_to_transcript_ms: Quantiles,
     pub(super) ledger: Option<LedgerSummary>,
+    /// What was answered against what the API shows
     pub(super) audit: Audit,
-    /// Whether the audit balances and every scene went well: the exit code
+    /// What `callfleet audit` found afterwards
+    pub(super) fleet_audit: FleetAudit,
+    /// Whether both audits balance and every scene went well: the exit code
     pub(super) balanced: bool,
 }
 
@@ -130,11 +134,12 @@ pub(super) struct Parts {
     pub(super) drain_time: Duration,
     pub(super) calls: Vec<SeenCall>,
     pub(super) audit: Audit,
+    pub(super) fleet: FleetAudit,
 }
 
 impl Outcome {
     pub(super) fn new(load: &Load, parts: Parts) -> anyhow::Result<Self> {
-        let Parts { run, scenarios, sent, load_time, drain_time, calls, audit } = parts;
+        let Parts { run, scenarios, sent, load_time, drain_time, calls, audit, fleet } = parts;
         let calls: Vec<&SeenCall> = calls.iter().filter(|call| !call.sent.is_scene).collect();
         let count = |is: fn(&SeenCall) -> bool| calls.iter().filter(|call| is(call)).count() as u64;
         let sum = |of: fn(&super::drain::Seen) -> i64| {
@@ -144,7 +149,7 @@ impl Outcome {
         let (accepted, duplicates) = (tally.accepted.load(Ordering::Relaxed), tally.duplicates.load(Ordering::Relaxed));
         #[expect(clippy::cast_precision_loss, reason = "packets of a run are far below 2^53")]
         let packets_per_second = (accepted + duplicates) as f64 / load_time.as_secs_f64();
-        let balanced = audit.is_balanced() && scenarios.iter().all(|scene| scene.ok);
+        let balanced = audit.is_balanced() && fleet.is_balanced() && scenarios.iter().all(|scene| scene.ok);
         Ok(Self {
             run,
             scenarios,
@@ -169,6 +174,7 @@ impl Outcome {
             end_to_transcript_ms: Quantiles::of_us(&end_to_transcript_us(&calls)?),
             ledger: load.ledger.summary(),
             audit,
+            fleet_audit: fleet,
             balanced,
         })
     }
@@ -242,7 +248,7 @@ impl fmt::Display for Outcome {
         for (code, refusal) in &self.refusals {
             writeln!(f, "  refused     {} with {code}: {}", count(refusal.packets), refusal.example)?;
         }
-        write!(f, "{}", self.audit)
+        write!(f, "{}{}", self.audit, self.fleet_audit)
     }
 }
 

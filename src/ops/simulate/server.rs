@@ -9,7 +9,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::path;
-use crate::ops::target::Target;
 use crate::wire::call::{CallView, Timeline};
 use crate::wire::receipt::{EndReceipt, Receipt};
 
@@ -33,7 +32,7 @@ pub(super) struct Server {
 impl Server {
     /// # Errors
     /// When no HTTP client can be made.
-    pub(super) fn new(target: &Target) -> anyhow::Result<Self> {
+    pub(super) fn new(url: &str, ai_url: String) -> anyhow::Result<Self> {
         // Fails only when there is a provider already, which then serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
@@ -44,7 +43,7 @@ impl Server {
             .tls_certs_only(std::iter::empty())
             .build()
             .context("no HTTP client")?;
-        Ok(Self { client, url: target.url.clone(), ai_url: target.ai_url.clone() })
+        Ok(Self { client, url: url.to_owned(), ai_url })
     }
 
     /// # Errors

@@ -5,6 +5,7 @@ use clap::Parser;
 
 use super::Options;
 use super::audit::Audit;
+use super::fleet::FleetAudit;
 use super::outcome::{Outcome, Quantiles, Run};
 
 #[derive(Parser)]
@@ -45,6 +46,7 @@ pub(super) fn outcome() -> Outcome {
         end_to_transcript_ms: quantiles,
         ledger: None,
         audit: Audit::default(),
+        fleet_audit: FleetAudit::Skipped { skipped: "a test" },
         balanced: true,
     }
 }

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes, http};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::Options;
-use crate::ops::target::DEFAULT_URL;
+use crate::ops::target::{DEFAULT_URL, api_url};
 
 /// Where a notifier listens that nobody configured, when it is a program of its own.
 const DEFAULT_NOTIFIER_URL: &str = "http://127.0.0.1:8002";
@@ -38,10 +38,9 @@ pub(super) enum NoLink {
 
 /// The addresses to try in turn.
 pub(super) fn urls(options: &Options) -> anyhow::Result<Vec<String>> {
-    let target = options.target.resolve()?;
-    let mut bases = vec![target.url];
+    let mut bases = vec![api_url(&options.api, &options.data_dir)?];
     // Nobody said where: all in one process, or each role on its own.
-    if options.target.url.is_none() && bases.first().is_some_and(|url| url == DEFAULT_URL) {
+    if options.api.url.is_none() && bases.first().is_some_and(|url| url == DEFAULT_URL) {
         bases.push(DEFAULT_NOTIFIER_URL.to_owned());
     }
     bases.iter().map(|base| url(base, options)).collect()

@@ -6,6 +6,7 @@
 mod link;
 mod screen;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -13,7 +14,7 @@ use clap::Args;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::target::TargetOptions;
+use super::target::ApiOptions;
 use crate::domain::{CallId, State};
 use crate::service::duration;
 use crate::wire::feed::Frame;
@@ -46,9 +47,12 @@ pub struct Options {
     /// Stop after this many changes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// Which Callfleet
     #[command(flatten)]
-    pub target: TargetOptions,
+    #[expect(missing_docs, reason = "clap would show it as help of every flag in it")]
+    pub api: ApiOptions,
+    /// The folder of `callfleet up`, whose `env` file says where it listens
+    #[arg(long, env = "CALLFLEET_DATA_DIR", default_value = ".callfleet", value_name = "DATA_DIR")]
+    pub data_dir: PathBuf,
 }
 
 fn read_call_id(id: &str) -> Result<String, String> {

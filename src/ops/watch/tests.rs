@@ -2,7 +2,7 @@ use super::Options;
 use super::link::urls;
 use super::screen::escaped;
 use crate::domain::State;
-use crate::ops::target::TargetOptions;
+use crate::ops::target::ApiOptions;
 
 fn options(url: Option<&str>) -> Options {
     Options {
@@ -12,11 +12,8 @@ fn options(url: Option<&str>) -> Options {
         json: false,
         duration: None,
         count: None,
-        target: TargetOptions {
-            url: url.map(str::to_owned),
-            data_dir: "/nonexistent".into(),
-            ..TargetOptions::default()
-        },
+        api: ApiOptions { url: url.map(str::to_owned) },
+        data_dir: "/nonexistent".into(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use callfleet::broker::{self, Broker, Settings};
 use callfleet::notifier::Options;
 use callfleet::service::health::Health;
-use callfleet::store::Store;
+use callfleet::store::{Purpose, Store};
 
 use super::client::Client;
 use super::stage::{Stage, options};
@@ -103,7 +103,7 @@ async fn a_reader_that_takes_nothing_does_not_hold_up_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_database_a_client_is_greeted_and_told_to_come_back() {
     let world = World::new().await;
-    let store = Store::connect(&database(&world.database_url), "test").await.unwrap();
+    let store = Store::connect(&database(&world.database_url), "test", Purpose::Role).await.unwrap();
     let broker = world.broker.clone();
     let stage = Stage::over(world, options(), store.clone(), broker).await;
     let mut settled = stage.client("").await;

@@ -21,8 +21,10 @@ async fn simulate(url: &str, change: impl FnOnce(&mut Options)) -> anyhow::Resul
     let mut options =
         Options { calls: 20, packets: 12, concurrency: 7, json: true, ..Line::parse_from(["simulate"]).options };
     options.wait = Duration::from_millis(500);
-    options.target.url = Some(url.to_owned());
-    options.target.data_dir = "/nonexistent".into();
+    options.api.url = Some(url.to_owned());
+    // The tests' own servers are not this server's.
+    options.servers.database_url = None;
+    options.servers.data_dir = "/nonexistent".into();
     change(&mut options);
     run(options, CancellationToken::new()).await
 }
