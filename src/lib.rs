@@ -11,5 +11,6 @@ pub mod ops;
 pub mod reconcile;
 pub mod relay;
 pub mod service;
+pub mod spool;
 pub mod store;
 pub mod wire;

@@ -37,6 +37,7 @@ pub struct Broker {
 pub(super) struct Inner {
     pub(super) client: Client,
     pub(super) jetstream: jetstream::Context,
+    url: String,
     pub(super) prefix: Prefix,
     pub(super) replicas: u8,
     pub(super) ack_wait: Duration,
@@ -93,31 +94,59 @@ impl Broker {
     /// When nothing answers within 10 s, or what answers cannot be used.
     pub async fn connect(options: &Options, name: &str, health: &Health) -> Result<Self, ConnectError> {
         let url = options.nats_url.to_string();
-        let (sender, mut link) = watch::channel(Link { up: false, epoch: 0 });
-        let events = Events { url: url.clone(), health: health.clone(), link: Arc::new(sender) };
+        let (events, mut link) = Events::new(&url, health);
         let client = first_connection(options, name, &events).await?;
         // The event of this connection, so that nobody takes it for a second one later.
         let told = tokio::time::timeout(REQUEST_TIMEOUT, link.wait_for(|link| link.epoch > 0)).await;
         if !matches!(told.map(|told| told.is_ok()), Ok(true)) {
             return Err(ConnectError::NoAnswer { url, reason: "the connection ended at once".to_owned() });
         }
+        let broker = Self::of(client, options, link);
+        broker.can_be_used().await?;
+        Ok(broker)
+    }
+
+    /// As [`Broker::connect`], for roles that work without NATS: connects in its own time, for ever.
+    ///
+    /// # Errors
+    /// When the options make no sense.
+    pub async fn open(options: &Options, name: &str, health: &Health) -> Result<Self, ConnectError> {
+        let url = options.nats_url.to_string();
+        let (events, link) = Events::new(&url, health);
+        let library = library_options(options, name, &events).retry_on_initial_connect();
+        let client = library.connect(options.nats_url.addresses()).await;
+        let client = client.map_err(|error| ConnectError::NoAnswer { url, reason: error.to_string() })?;
+        Ok(Self::of(client, options, link))
+    }
+
+    fn of(client: Client, options: &Options, link: watch::Receiver<Link>) -> Self {
         let jetstream = ContextBuilder::new()
             .timeout(REQUEST_TIMEOUT)
             .ack_timeout(REQUEST_TIMEOUT)
             .max_ack_inflight(MAX_ACKS_IN_FLIGHT)
             .backpressure_on_inflight(true)
             .build(client.clone());
-        let version = client.server_info().version;
+        let Settings { nats_prefix: prefix, nats_replicas: replicas, ack_wait } = options.settings.clone();
+        let url = options.nats_url.to_string();
+        let inner = Inner { client, jetstream, url, prefix, replicas, ack_wait, ensuring: Mutex::new(()), link };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Whether the server that is connected has what Callfleet needs.
+    ///
+    /// # Errors
+    /// When it is too old, or has no JetStream.
+    pub async fn can_be_used(&self) -> Result<(), ConnectError> {
+        let url = self.inner.url.clone();
+        let version = self.inner.client.server_info().version;
         if too_old(&version) {
             return Err(ConnectError::TooOld { url, version });
         }
-        if jetstream.query_account().await.is_err() {
+        if self.inner.jetstream.query_account().await.is_err() {
             return Err(ConnectError::NoJetStream { url });
         }
         tracing::debug!(url, version, "connected to NATS");
-        let Settings { nats_prefix: prefix, nats_replicas: replicas, ack_wait } = options.settings.clone();
-        let inner = Inner { client, jetstream, prefix, replicas, ack_wait, ensuring: Mutex::new(()), link };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(())
     }
 
     /// Whether the connection stands, as last heard of.
@@ -131,6 +160,12 @@ impl Broker {
         // The sender lives in the event callback, as long as the client: an error cannot come first.
         let mut link = self.link();
         let _ended = link.wait_for(|link| link.up).await;
+    }
+
+    /// Copies of each stream.
+    #[must_use]
+    pub fn replicas(&self) -> u8 {
+        self.inner.replicas
     }
 
     /// Time after which a job that nobody acknowledged is delivered again.
@@ -233,6 +268,11 @@ struct Events {
 }
 
 impl Events {
+    fn new(url: &str, health: &Health) -> (Self, watch::Receiver<Link>) {
+        let (link, heard) = watch::channel(Link { up: false, epoch: 0 });
+        (Self { url: url.to_owned(), health: health.clone(), link: Arc::new(link) }, heard)
+    }
+
     fn tell(&self, event: &Event) {
         match event {
             Event::Connected => {

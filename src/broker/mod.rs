@@ -12,6 +12,7 @@ mod identity;
 mod options;
 mod publish;
 mod pull;
+mod spool;
 pub mod survey;
 pub mod topology;
 
@@ -22,3 +23,4 @@ pub use identity::Identities;
 pub use options::{Options, Prefix, ServerUrl, Settings};
 pub use publish::{PublishError, Published};
 pub use pull::PullError;
+pub use spool::{SpoolMessage, SpoolState};

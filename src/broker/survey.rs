@@ -10,7 +10,7 @@ use super::connect::Broker;
 use crate::domain::Lane;
 use crate::wire::subject;
 
-const STREAMS: [&str; 3] = ["CALL_WORK", "CALL_STATE", "CALL_DLQ"];
+const STREAMS: [&str; 4] = ["CALL_WORK", "CALL_STATE", "CALL_DLQ", "CALL_SPOOL"];
 /// Dead letters that are listed at most: over it, the list says so by failing, not by being short.
 const MAX_DEAD_LETTERS: usize = 1_000_000;
 

@@ -14,7 +14,7 @@ mod sweep;
 use std::time::Duration;
 
 pub use handle::{Handle, Receiver, channel};
-pub use run::{run, run_connecting};
+pub use run::{run, run_once_connected};
 pub use sweep::sweep;
 
 /// Between a half of `pause` and one and a half, so that many relays do not act as one.

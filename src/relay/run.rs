@@ -10,10 +10,9 @@ use super::forget::{self, forget};
 use super::sweep::keep_sweeping;
 use super::{Receiver, jittered};
 use crate::broker::{self, Broker};
-use crate::service::health::Health;
 use crate::store::Store;
 
-/// Pause between two tries to connect at the start.
+/// Pause between two looks at a broker that cannot be used yet.
 const CONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Relays what comes over `messages` until the last handle is gone, and what was left behind until
@@ -34,34 +33,32 @@ pub async fn run(store: Store, broker: Broker, messages: Receiver, shutdown: Can
     Ok(())
 }
 
-/// As [`run`], for roles that work while the broker is away: connects first, for as long as it takes.
+/// As [`run`], for roles that work while the broker is away: waits for it, for as long as it takes.
 ///
 /// # Errors
 /// Never; the type is that of a role's tasks.
-pub async fn run_connecting(
+pub async fn run_once_connected(
     store: Store,
-    broker: broker::Options,
+    broker: Broker,
     messages: Receiver,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    // Not the role's own health: it is ready as long as it can store.
-    let health = Health::new();
     loop {
-        let connected = tokio::select! {
-            connected = connect(&broker, &health) => connected,
+        let usable = async {
+            broker.connected().await;
+            broker.can_be_used().await?;
+            broker::topology::ensure(&broker).await?;
+            anyhow::Ok(())
+        };
+        let usable = tokio::select! {
+            usable = usable => usable,
             // What was handed over stays in the outbox, where the next relay finds it.
             () = shutdown.cancelled() => return Ok(()),
         };
-        match connected {
-            Ok(broker) => return run(store, broker, messages, shutdown).await,
+        match usable {
+            Ok(()) => return run(store, broker, messages, shutdown).await,
             Err(error) => tracing::warn!(%error, "no broker yet: announcements wait in the outbox"),
         }
         tokio::time::sleep(jittered(CONNECT_PAUSE)).await;
     }
-}
-
-async fn connect(options: &broker::Options, health: &Health) -> anyhow::Result<Broker> {
-    let broker = Broker::connect(options, "relay", health).await?;
-    broker::topology::ensure(&broker).await?;
-    Ok(broker)
 }

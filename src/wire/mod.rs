@@ -11,4 +11,5 @@ pub mod job;
 pub mod outgoing;
 pub mod packet;
 pub mod receipt;
+pub mod spool;
 pub mod subject;

@@ -9,6 +9,21 @@ pub const STATE: &str = "call.state.>";
 /// All dead letters: `call.dlq.<class>.<tenant>.<key>.<generation>`.
 pub const DLQ: &str = "call.dlq.>";
 
+/// All spooled batches: `call.spool.<ingest>`.
+pub const SPOOL: &str = "call.spool.>";
+
+/// Where an ingest spools what it accepts.
+#[must_use]
+pub fn spool(ingest: uuid::Uuid) -> String {
+    format!("call.spool.{}", ingest.simple())
+}
+
+/// Where a message of the spool, or an entry of one, is laid down that could not be stored.
+#[must_use]
+pub fn spool_letter(id: uuid::Uuid) -> String {
+    format!("call.dlq.unreadable.spool.{}.1", id.simple())
+}
+
 /// Where a call's job goes.
 #[must_use]
 pub fn work(lane: Lane, tenant: &Tenant, key: CallKey) -> String {

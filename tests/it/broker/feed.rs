@@ -8,8 +8,9 @@ use callfleet::service::health::Health;
 use callfleet::wire::outgoing::Outgoing;
 use callfleet::wire::subject;
 
-use super::proxy::Proxy;
 use super::scratch::{Scratch, soon};
+use crate::proxy::Proxy;
+use crate::world::setting;
 
 fn key() -> CallKey {
     CallKey::derive(&Tenant::open_mode(), &CallId::new("a").unwrap())
@@ -146,7 +147,7 @@ async fn a_stream_that_is_deleted_and_made_anew_is_a_reset() {
 #[tokio::test]
 async fn a_lost_connection_is_said_and_what_came_meanwhile_is_caught_up_on() {
     let scratch = Scratch::ready().await;
-    let proxy = Proxy::start().await;
+    let proxy = Proxy::to(&setting("NATS_URL")).await;
     let through = Options { nats_url: proxy.url.parse().unwrap(), ..scratch.options.clone() };
     let health = Health::new();
     let broker = Broker::connect(&through, "it", &health).await.unwrap();
@@ -179,7 +180,7 @@ async fn a_lost_connection_is_said_and_what_came_meanwhile_is_caught_up_on() {
 #[tokio::test]
 async fn a_server_that_falls_silent_is_said_to_be_down_although_the_connection_stands() {
     let scratch = Scratch::ready().await;
-    let proxy = Proxy::start().await;
+    let proxy = Proxy::to(&setting("NATS_URL")).await;
     let through = Options { nats_url: proxy.url.parse().unwrap(), ..scratch.options.clone() };
     let broker = Broker::connect(&through, "it", &Health::new()).await.unwrap();
     let mut feed = feed::follow(&broker, Position::New);

@@ -2,7 +2,6 @@
 
 mod feed;
 mod jobs;
-pub(crate) mod proxy;
 mod restart;
 mod scratch;
 mod survey;

@@ -48,7 +48,7 @@ impl Scratch {
 
     /// Deletes what the test made.
     pub(super) async fn end(self) {
-        for name in ["CALL_WORK", "CALL_STATE", "CALL_DLQ"] {
+        for name in ["CALL_WORK", "CALL_STATE", "CALL_DLQ", "CALL_SPOOL"] {
             let _missing = self.outside.delete_stream(self.stream(name)).await;
         }
     }

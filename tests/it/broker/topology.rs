@@ -11,10 +11,10 @@ use super::scratch::Scratch;
 async fn what_is_missing_is_created_once_and_is_then_as_it_should_be() {
     let scratch = Scratch::bare().await;
     let missing = topology::check(&scratch.broker).await.unwrap();
-    assert_eq!(missing.len(), 5, "{missing:?}");
+    assert_eq!(missing.len(), 7, "{missing:?}");
     assert!(missing.iter().all(|difference| difference.field == "exists"));
     let created = topology::ensure(&scratch.broker).await.unwrap();
-    assert_eq!(created.len(), 5, "{created:?}");
+    assert_eq!(created.len(), 7, "{created:?}");
     assert_eq!(topology::ensure(&scratch.broker).await.unwrap(), Vec::<String>::new());
     assert_eq!(topology::check(&scratch.broker).await.unwrap(), []);
     scratch.delete_stream("CALL_WORK").await;
@@ -59,7 +59,7 @@ async fn roles_leave_a_differing_stream_alone_and_apply_changes_what_can_be_chan
     let changed = applied.iter().find(|applied| applied.object.ends_with("CALL_DLQ")).unwrap();
     assert_eq!(changed.action, Action::Updated);
     assert!(changed.refused.contains_key("retention"), "{changed:?}");
-    assert_eq!(applied.iter().filter(|applied| applied.action == Action::Kept).count(), 4);
+    assert_eq!(applied.iter().filter(|applied| applied.action == Action::Kept).count(), 6);
     let left = topology::check(&scratch.broker).await.unwrap();
     assert_eq!(left.iter().map(|difference| difference.field.as_str()).collect::<Vec<_>>(), ["retention"]);
     scratch.end().await;
@@ -72,7 +72,7 @@ async fn another_ack_wait_is_shown_as_people_write_it_and_applied() {
     patient.settings.ack_wait = Duration::from_secs(90);
     let broker = Broker::connect(&patient, "it", &Health::new()).await.unwrap();
     let differences = topology::check(&broker).await.unwrap();
-    assert_eq!(differences.len(), 2, "{differences:?}");
+    assert_eq!(differences.len(), 3, "{differences:?}");
     let first = differences.first().unwrap();
     assert_eq!((first.field.as_str(), first.wanted.as_str(), first.found.as_str()), ("ack_wait", "90s", "1s"));
     topology::apply(&broker).await.unwrap();
