@@ -84,6 +84,9 @@ pub enum Refused {
     /// The message is of an earlier asking.
     #[error("the job is of generation {0}, the call of a later one")]
     Outdated(i32),
+    /// Packets that came before its end may wait in the spool.
+    #[error("packets of the call may wait in the spool")]
+    Spooled,
     /// Its charged attempts are used up; the reconciler gives it up.
     #[error("all attempts are used up")]
     Exhausted,

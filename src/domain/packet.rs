@@ -15,6 +15,9 @@ pub struct Packet {
     pub data: Vec<u8>,
     /// The sender's timestamp, never trusted.
     pub sent_at: Option<DateTime<Utc>>,
+    /// When it was taken in, to the microsecond: with call and sequence, the name of this very copy,
+    /// by which it is known again when it comes a second time on our own ways.
+    pub received_at: DateTime<Utc>,
     /// Whether it carries the end signal, and the last sequence there is, when the sender said so.
     pub end: Option<Option<i64>>,
     /// What it says of the call.

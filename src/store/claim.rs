@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{Session, StoreError, attempts, calls, change, packets};
@@ -39,13 +40,15 @@ pub enum Claimed {
 }
 
 /// Carries out claims in one transaction: one answer for each in their order, and the messages to
-/// hand to the relay.
+/// hand to the relay. Calls that ended since `spooled_since` are refused: of those, packets may wait
+/// in the spool that are to be sent.
 ///
 /// # Errors
 /// When the database is away, or refuses: then no claim was carried out.
 pub async fn claim(
     session: &mut Session,
     claims: &[Claim],
+    spooled_since: Option<DateTime<Utc>>,
     policy: &Policy,
 ) -> Result<(Vec<Claimed>, Vec<Outgoing>), StoreError> {
     let keys: Vec<CallKey> = claims.iter().map(|claim| claim.key).collect();
@@ -67,6 +70,10 @@ pub async fn claim(
             answers.push(Claimed::Missing);
             continue;
         };
+        if spooled_since.is_some_and(|since| call.completed_at.is_some_and(|at| at >= since)) {
+            answers.push(Claimed::Refused(Refused::Spooled));
+            continue;
+        }
         match call.claim(claim.generation, holder, now, policy) {
             Err(refused) => answers.push(Claimed::Refused(refused)),
             Ok(change) => {

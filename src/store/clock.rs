@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
 /// The time that every statement is given. A clone is the same clock.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,12 @@ impl Clock {
     pub fn now(&self) -> DateTime<Utc> {
         let ahead = self.ahead_micros.load(Ordering::Relaxed) + self.advanced_micros.load(Ordering::Relaxed);
         Utc::now() + TimeDelta::microseconds(ahead)
+    }
+
+    /// As [`Clock::now`], cut to what a row can hold, so that it is read back as it was written.
+    #[must_use]
+    pub fn now_to_the_micro(&self) -> DateTime<Utc> {
+        self.now().trunc_subsecs(6)
     }
 
     /// Lets time pass at once: for tests of what time does.

@@ -59,7 +59,7 @@ pub async fn unknown(store: &Store, subjects: &[String]) -> Result<Vec<String>, 
     Ok(sqlx::query_scalar!(
         r#"/* dead_letters.unknown */
         SELECT n.subject AS "subject!" FROM UNNEST($1::text[]) AS n (subject)
-         WHERE NOT EXISTS (SELECT FROM dead_letters d WHERE d.subject = n.subject)"#,
+         WHERE NOT EXISTS (SELECT FROM dead_letter_messages d WHERE d.subject = n.subject)"#,
         subjects
     )
     .fetch_all(store.pool())
@@ -73,7 +73,7 @@ pub async fn unknown(store: &Store, subjects: &[String]) -> Result<Vec<String>, 
 pub async fn subjects(store: &Store, after: &str, limit: i64) -> Result<Vec<String>, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"/* dead_letters.subjects */
-        SELECT subject FROM dead_letters WHERE subject > $1 ORDER BY subject LIMIT $2"#,
+        SELECT subject AS "subject!" FROM dead_letter_messages WHERE subject > $1 ORDER BY subject LIMIT $2"#,
         after,
         limit
     )
@@ -89,17 +89,16 @@ pub async fn send_again(store: &Store, subjects: &[String]) -> Result<Vec<Outgoi
     let mut tx = store.begin().await?;
     let rows = sqlx::query!(
         r#"/* dead_letters.send_again */
-        SELECT call_key, generation, subject, payload FROM dead_letters WHERE subject = ANY($1)"#,
+        SELECT msg_id AS "msg_id!", subject AS "subject!", payload AS "payload!"
+          FROM dead_letter_messages WHERE subject = ANY($1)"#,
         subjects
     )
     .fetch_all(&mut *tx)
     .await?;
-    let message = |key, generation, subject, payload: Vec<u8>| {
-        let msg_id = msg_id(CallKey::from_uuid(key), generation);
-        Outgoing { msg_id, subject, payload: Bytes::from(payload), replaces: false }
-    };
+    let message =
+        |msg_id, subject, payload| Outgoing { msg_id, subject, payload: Bytes::from(payload), replaces: false };
     let messages: Vec<Outgoing> =
-        rows.into_iter().map(|row| message(row.call_key, row.generation, row.subject, row.payload)).collect();
+        rows.into_iter().map(|row| message(row.msg_id, row.subject, Vec::<u8>::from(row.payload))).collect();
     outbox::append(&mut tx, &messages, store.now()).await?;
     tx.commit().await?;
     Ok(messages)

@@ -18,30 +18,48 @@ const CONFLICTS_KEPT: i64 = 16;
 ///
 /// # Errors
 /// When the database is away.
-pub async fn store(
-    connection: &mut PgConnection,
-    packets: &[&Packet],
-    now: DateTime<Utc>,
-) -> Result<HashSet<(CallKey, i64)>, StoreError> {
+pub async fn store(connection: &mut PgConnection, packets: &[&Packet]) -> Result<HashSet<(CallKey, i64)>, StoreError> {
     let rows = sqlx::query!(
         r#"/* packets.store */
         INSERT INTO packets (call_key, sequence, data, sent_at, received_at)
-        SELECT call_key, sequence, data, sent_at, $5
-          FROM UNNEST($1::uuid[], $2::bigint[], $3::bytea[], $4::timestamptz[]) AS p (call_key, sequence, data, sent_at)
+        SELECT * FROM UNNEST($1::uuid[], $2::bigint[], $3::bytea[], $4::timestamptz[], $5::timestamptz[])
         ON CONFLICT DO NOTHING
         RETURNING call_key, sequence"#,
         &packets.iter().map(|p| p.key.as_uuid()).collect::<Vec<_>>(),
         &packets.iter().map(|p| p.sequence).collect::<Vec<_>>(),
         &packets.iter().map(|p| p.data.as_slice()).collect::<Vec<_>>() as _,
         &packets.iter().map(|p| p.sent_at).collect::<Vec<_>>() as _,
-        now,
+        &packets.iter().map(|p| p.received_at).collect::<Vec<_>>(),
     )
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().map(|row| (CallKey::from_uuid(row.call_key), row.sequence)).collect())
 }
 
-/// Which of these packets are stored.
+/// Which of these very packets are stored: not a copy of one that came at another time.
+///
+/// # Errors
+/// When the database is away.
+pub async fn which_are_stored(
+    connection: &mut PgConnection,
+    packets: &[&Packet],
+) -> Result<HashSet<(CallKey, i64)>, StoreError> {
+    let rows = sqlx::query!(
+        r#"/* packets.which_are_stored */
+        SELECT p.call_key, p.sequence
+          FROM UNNEST($1::uuid[], $2::bigint[], $3::timestamptz[]) AS n (call_key, sequence, received_at)
+          JOIN packets p USING (call_key, sequence)
+         WHERE p.received_at = n.received_at"#,
+        &packets.iter().map(|p| p.key.as_uuid()).collect::<Vec<_>>(),
+        &packets.iter().map(|p| p.sequence).collect::<Vec<_>>(),
+        &packets.iter().map(|p| p.received_at).collect::<Vec<_>>()
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (CallKey::from_uuid(row.call_key), row.sequence)).collect())
+}
+
+/// Which of these packets are there, in this copy or another.
 ///
 /// # Errors
 /// When the database is away.
@@ -61,15 +79,12 @@ pub async fn which_exist(
     Ok(rows.into_iter().map(|row| (CallKey::from_uuid(row.call_key), row.sequence)).collect())
 }
 
-/// Counts copies of packets that are stored, sorted by (key, sequence), and keeps those aside whose content differs. Returns how many differed.
+/// Counts copies of packets that are stored, sorted by (key, sequence), and keeps those aside whose
+/// content differs. Returns how many differed.
 ///
 /// # Errors
 /// When the database is away.
-pub async fn note_copies(
-    connection: &mut PgConnection,
-    copies: &[(&Packet, i32)],
-    now: DateTime<Utc>,
-) -> Result<u64, StoreError> {
+pub async fn note_copies(connection: &mut PgConnection, copies: &[(&Packet, i32)]) -> Result<u64, StoreError> {
     let keys: Vec<Uuid> = copies.iter().map(|(p, _)| p.key.as_uuid()).collect();
     let sequences: Vec<i64> = copies.iter().map(|(p, _)| p.sequence).collect();
     sqlx::query!(
@@ -88,9 +103,9 @@ pub async fn note_copies(
     let kept = sqlx::query!(
         r#"/* packets.keep_conflicts */
         INSERT INTO packet_conflicts (call_key, sequence, digest, data, sent_at, received_at)
-        SELECT n.call_key, n.sequence, n.digest, n.data, n.sent_at, $6
-          FROM UNNEST($1::uuid[], $2::bigint[], $3::bytea[], $4::bytea[], $5::timestamptz[])
-            AS n (call_key, sequence, digest, data, sent_at)
+        SELECT n.call_key, n.sequence, n.digest, n.data, n.sent_at, n.received_at
+          FROM UNNEST($1::uuid[], $2::bigint[], $3::bytea[], $4::bytea[], $5::timestamptz[], $6::timestamptz[])
+            AS n (call_key, sequence, digest, data, sent_at, received_at)
           JOIN packets p USING (call_key, sequence)
          WHERE p.data <> n.data
            AND (SELECT count(*) FROM packet_conflicts c
@@ -102,7 +117,7 @@ pub async fn note_copies(
         &copies.iter().map(|(p, _)| Sha256::digest(&p.data).to_vec()).collect::<Vec<_>>(),
         &copies.iter().map(|(p, _)| p.data.as_slice()).collect::<Vec<_>>() as _,
         &copies.iter().map(|(p, _)| p.sent_at).collect::<Vec<_>>() as _,
-        now,
+        &copies.iter().map(|(p, _)| p.received_at).collect::<Vec<_>>(),
         CONFLICTS_KEPT
     )
     .execute(connection)

@@ -1,5 +1,6 @@
 //! The connections of a process, and its view of the database's clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -32,7 +33,20 @@ pub enum Purpose {
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
+    /// Where it is, without credentials.
+    place: Arc<str>,
     clock: Clock,
+}
+
+/// Why the database cannot be used, in one line that says what to do.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NoStore {
+    /// Nobody answers there now.
+    #[error("nothing answers at {0}: is PostgreSQL running, and is DATABASE_URL right?")]
+    Away(String),
+    /// Whoever answers does not want us, or is no PostgreSQL.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 impl Store {
@@ -51,11 +65,20 @@ impl Store {
     /// # Errors
     /// As there, but for the schema.
     pub async fn connect_unchecked(options: &Options, name: &str, purpose: Purpose) -> anyhow::Result<Self> {
+        let store = Self::open(options, name, purpose)?;
+        store.answers().await?;
+        Ok(store)
+    }
+
+    /// As [`Store::connect`], for roles that begin without a database: connects when it is asked.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn open(options: &Options, name: &str, purpose: Purpose) -> Result<Self, NoStore> {
         let timeout_ms = options.database_timeout.as_millis().to_string();
         let connect: PgConnectOptions = options.database_url.parse().map_err(|error| {
-            anyhow::anyhow!(
-                "DATABASE_URL is not a PostgreSQL address (postgres://user:password@host:port/database): {error}"
-            )
+            let form = "postgres://user:password@host:port/database";
+            NoStore::Unusable(format!("DATABASE_URL is not a PostgreSQL address ({form}): {error}"))
         })?;
         let place =
             format!("{}:{}/{}", connect.get_host(), connect.get_port(), connect.get_database().unwrap_or_default());
@@ -66,12 +89,18 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(options.database_connections)
             .acquire_timeout(options.database_timeout)
-            .connect_with(connect)
-            .await
-            .map_err(|error| unusable(&place, &error))?;
-        let store = Self { pool, clock: Clock::default() };
-        store.sync_clock().await?;
-        Ok(store)
+            .connect_lazy_with(connect);
+        Ok(Self { pool, place: place.into(), clock: Clock::default() })
+    }
+
+    /// Waits until the database answers, for the time that it has for a statement, and reads its clock.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub async fn answers(&self) -> Result<(), NoStore> {
+        let connected = self.pool.acquire().await.map(drop);
+        connected.map_err(|error| unusable(&self.place, &error))?;
+        self.sync_clock().await.map_err(|error| NoStore::Unusable(error.to_string()))
     }
 
     /// The database's present.
@@ -118,16 +147,13 @@ impl Store {
     }
 }
 
-/// Why the database at `place` cannot be used, and what to do.
-fn unusable(place: &str, error: &sqlx::Error) -> anyhow::Error {
+fn unusable(place: &str, error: &sqlx::Error) -> NoStore {
     match error {
         // The pool tries again until its time is up, and then says only that it is.
-        sqlx::Error::PoolTimedOut => {
-            anyhow::anyhow!("nothing answers at {place}: is PostgreSQL running, and is DATABASE_URL right?")
-        }
+        sqlx::Error::PoolTimedOut => NoStore::Away(place.to_owned()),
         sqlx::Error::Database(refusal) => {
-            anyhow::anyhow!("PostgreSQL at {place} (DATABASE_URL) refuses: {}", refusal.message())
+            NoStore::Unusable(format!("PostgreSQL at {place} (DATABASE_URL) refuses: {}", refusal.message()))
         }
-        error => anyhow::anyhow!("PostgreSQL at {place} (DATABASE_URL) cannot be used: {error}"),
+        error => NoStore::Unusable(format!("PostgreSQL at {place} (DATABASE_URL) cannot be used: {error}")),
     }
 }

@@ -46,13 +46,12 @@ impl Snapshot {
         let rows = sqlx::query_as!(
             Row,
             r#"/* audit.letters_without_message */
-            SELECT c.call_id AS "id!", format('nothing on %s', d.subject) AS "detail!", count(*) OVER () AS "total!"
-              FROM dead_letters d
-              JOIN calls c ON c.key = d.call_key
+            SELECT COALESCE(c.call_id, d.msg_id) AS "id!", format('nothing on %s', d.subject) AS "detail!", count(*) OVER () AS "total!"
+              FROM dead_letter_messages d
+              LEFT JOIN calls c ON c.key = d.call_key
               LEFT JOIN UNNEST($1::text[]) AS s (subject) ON s.subject = d.subject
              WHERE s.subject IS NULL AND d.at < $2
-               AND NOT EXISTS (SELECT FROM outbox o
-                                WHERE o.msg_id = format('dlq-%s-%s', replace(d.call_key::text, '-', ''), d.generation))
+               AND NOT EXISTS (SELECT FROM outbox o WHERE o.msg_id = d.msg_id)
              LIMIT $3"#,
             subjects,
             young,
@@ -74,7 +73,7 @@ impl Snapshot {
             SELECT s.subject AS "id!", 'a message in CALL_DLQ without a dead letter' AS "detail!",
                    count(*) OVER () AS "total!"
               FROM UNNEST($1::text[]) AS s (subject)
-             WHERE NOT EXISTS (SELECT FROM dead_letters d WHERE d.subject = s.subject)
+             WHERE NOT EXISTS (SELECT FROM dead_letter_messages d WHERE d.subject = s.subject)
              LIMIT $2"#,
             subjects,
             limit
