@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use callfleet::broker::Broker;
 use callfleet::service::health::Health;
 use callfleet::service::life::LifeOptions;
 use callfleet::service::listen::{self, AccessOptions};
 use callfleet::service::tasks::Tasks;
 use callfleet::service::telemetry::LogOptions;
 use callfleet::service::{http, start};
-use callfleet::store::{self, Purpose, Store};
+use callfleet::spool::Spool;
+use callfleet::store::{self, NoStore, Purpose, Store};
 use callfleet::{broker, ingest, relay};
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
@@ -51,13 +53,16 @@ fn main() -> ExitCode {
 async fn run(program: Program, shutdown: CancellationToken) -> anyhow::Result<()> {
     let policy = program.life.policy()?;
     let listener = listen::bind(program.listen, &program.access).await?;
-    let store = Store::connect(&program.store, "ingest", Purpose::Role).await?;
+    // Not the role's own health: it is ready as long as it can keep packets somewhere.
+    let broker = Broker::open(&program.broker, "ingest", &Health::new()).await?;
+    let spool = Spool::new(broker.clone(), program.ingest.spool_r1);
+    let store = Store::open(&program.store, "ingest", Purpose::Role)?;
+    let is_cold = !is_there(&store, &spool).await?;
     let health = Health::new();
     let mut tasks = Tasks::new(shutdown.clone());
     let (relay, messages) = relay::channel();
-    tasks.spawn("relay", relay::run_connecting(store.clone(), program.broker, messages, shutdown.clone()));
-    tasks.spawn("database watch", store::watch::run(store.clone(), health.clone(), shutdown.clone()));
-    let ingest = ingest::Ingest { store: store.clone(), relay, policy, health: health.clone() };
+    tasks.spawn("relay", relay::run_once_connected(store.clone(), broker, messages, shutdown.clone()));
+    let ingest = ingest::Ingest { store: store.clone(), relay, policy, spool, is_cold, health: health.clone() };
     let router = ingest::start(&program.ingest, &ingest, &mut tasks).merge(health.router());
     drop(ingest);
     tracing::info!("ingest listens on http://{}", listener.local_addr()?);
@@ -65,4 +70,16 @@ async fn run(program: Program, shutdown: CancellationToken) -> anyhow::Result<()
     let ended = tasks.join().await;
     store.close(start::SHUTDOWN_DEADLINE).await;
     ended
+}
+
+/// Whether PostgreSQL is there; when nobody is, the spool will do to begin with.
+async fn is_there(store: &Store, spool: &Spool) -> anyhow::Result<bool> {
+    match store.answers().await {
+        Ok(()) => store::schema::check(store).await.map(|()| true),
+        Err(NoStore::Away(place)) if spool.may_keep() => {
+            tracing::warn!(place, "PostgreSQL does not answer yet: packets go to the spool");
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
 }

@@ -66,6 +66,10 @@ impl Owned {
         &self.nats_url
     }
 
+    pub(super) fn owns_nats(&self) -> bool {
+        self.nats.is_some()
+    }
+
     /// Ready when a server of our own has ended unasked; never when there is none.
     pub(super) fn died(&self) -> impl Future<Output = anyhow::Error> + Send + use<> {
         let postgres = self.postgres.as_ref().map(PrivatePostgres::died);

@@ -13,6 +13,7 @@ use crate::reconcile::{self, Intervals, Reconciler};
 use crate::service::health::Health;
 use crate::service::http;
 use crate::service::tasks::Tasks;
+use crate::spool::Spool;
 use crate::store::{self, Purpose, Store, schema};
 use crate::{ai, ingest, relay};
 
@@ -25,6 +26,8 @@ const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Places {
     pub(super) database_url: String,
     pub(super) nats_url: ServerUrl,
+    /// NATS is a private one.
+    pub(super) owns_nats: bool,
     pub(super) listener: TcpListener,
     pub(super) ai_listener: Option<TcpListener>,
 }
@@ -52,8 +55,16 @@ pub(super) async fn start(options: UpOptions, places: Places, shutdown: Cancella
     if let Some(listener) = places.ai_listener {
         tasks.spawn("mock AI service", mock_ai::run(options.mock_ai, listener, shutdown.clone()));
     }
-    let ingest =
-        ingest::Ingest { store: store.clone(), relay: relay.clone(), policy: policy.clone(), health: health.clone() };
+    // The private nats-server writes through.
+    let spool = Spool::new(broker.clone(), options.ingest.spool_r1 || places.owns_nats);
+    let ingest = ingest::Ingest {
+        store: store.clone(),
+        relay: relay.clone(),
+        policy: policy.clone(),
+        spool,
+        is_cold: false,
+        health: health.clone(),
+    };
     let doors = ingest::start(&options.ingest, &ingest, &mut tasks);
     drop(ingest);
     let notifier = Notifier::new(options.notifier, store.clone(), shutdown.clone());

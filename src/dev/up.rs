@@ -116,6 +116,7 @@ async fn over(
     let places = Places {
         database_url: owned.database_url().to_owned(),
         nats_url: owned.nats_url().parse().map_err(anyhow::Error::msg)?,
+        owns_nats: owned.owns_nats(),
         listener,
         ai_listener,
     };

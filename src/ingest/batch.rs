@@ -1,5 +1,6 @@
 //! Many packets in one body: each is judged by itself, and all that are valid share their commits.
 
+use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
 use super::body;
@@ -10,15 +11,16 @@ use super::refusal;
 use crate::domain::CallId;
 use crate::service::problem::Problem;
 use crate::wire::packet::{self, BodyError};
-use crate::wire::receipt::{BatchReceipt, Rejected};
+use crate::wire::receipt::{BatchReceipt, Durability, Rejected};
 
 /// Stores the valid packets of a body and says what became of the others.
 pub(super) async fn store(doors: &Doors, body: &[u8]) -> Result<BatchReceipt, Problem> {
+    let now = doors.store.clock().now_to_the_micro();
     let mut receipt = BatchReceipt::default();
     let mut entries: Vec<Entry> = Vec::new();
     let mut places: Vec<usize> = Vec::new();
     for (index, piece) in split(body)?.into_iter().enumerate() {
-        match read(piece) {
+        match read(piece, now) {
             Ok(entry) => {
                 entries.push(entry);
                 places.push(index);
@@ -37,6 +39,9 @@ pub(super) async fn store(doors: &Doors, body: &[u8]) -> Result<BatchReceipt, Pr
         match answer {
             Ok(outcome) => {
                 doors.counts.count(outcome);
+                if outcome.durability == Durability::Spooled {
+                    receipt.durability = Durability::Spooled;
+                }
                 if outcome.is_duplicate { receipt.duplicates += 1 } else { receipt.accepted += 1 }
             }
             Err(refusal) => receipt.rejected.push(rejected(index, refusal::problem(refusal))),
@@ -57,14 +62,14 @@ fn split(body: &[u8]) -> Result<Vec<&[u8]>, Problem> {
     Ok(body.split(|b| *b == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace)).collect())
 }
 
-fn read(piece: &[u8]) -> Result<Entry, Problem> {
+fn read(piece: &[u8], now: DateTime<Utc>) -> Result<Entry, Problem> {
     let mut read = packet::parse(piece).map_err(body::problem)?;
     if piece.len() > body::PACKET_MAX_BYTES {
         return Err(body::too_large(body::PACKET_MAX_BYTES));
     }
     let missing = || body::problem(BodyError::Field { field: "call_id", detail: "is missing".to_owned() });
     let call_id = CallId::new(read.call_id.take().ok_or_else(missing)?).map_err(|error| call_id::refused(&error))?;
-    Ok(entry(call_id, read))
+    Ok(entry(call_id, read, now))
 }
 
 fn rejected(index: usize, problem: Problem) -> Rejected {

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -14,11 +15,11 @@ use super::body::{self, BATCH_MAX_BYTES, PACKET_MAX_BYTES};
 use super::call_id::PathCallId;
 use super::queue::{Entry, Full, Outcome, Queue, Refusal, What};
 use super::{batch, refusal};
-use crate::domain::{CallId, CallKey, Packet, State as CallState, Tenant};
+use crate::domain::{CallId, CallKey, Packet, Tenant};
 use crate::service::problem::Problem;
 use crate::store::{Store, calls};
 use crate::wire::packet::{self, PacketBody, PacketSchema};
-use crate::wire::receipt::{BatchReceipt, EndBody, EndReceipt, Receipt, Stored};
+use crate::wire::receipt::{BatchReceipt, Durability, EndBody, EndReceipt, Receipt, Stored};
 
 /// What the doors need.
 #[derive(Clone)]
@@ -75,7 +76,8 @@ async fn stream(
     let body = body::unpack(&headers, body::read(&headers, body, PACKET_MAX_BYTES).await?)?;
     let read = packet::parse(&body).map_err(body::problem)?;
     let sequence = read.sequence;
-    let outcome = doors.queue.store(entry(call_id.clone(), read)).await.map_err(full)?.map_err(refusal::problem)?;
+    let entry = entry(call_id.clone(), read, doors.store.clock().now_to_the_micro());
+    let outcome = doors.queue.store(entry).await.map_err(full)?.map_err(refusal::problem)?;
     doors.counts.count(outcome);
     let elapsed = arrived.elapsed();
     doors.counts.answer.record(elapsed);
@@ -83,6 +85,7 @@ async fn stream(
         call_id: call_id.as_str().to_owned(),
         sequence,
         status: if outcome.is_duplicate { Stored::Duplicate } else { Stored::Accepted },
+        durability: outcome.durability,
         late: outcome.is_late,
         received_at: outcome.received_at,
         response_time_ms: (elapsed.as_secs_f64() * 1e6).round() / 1e3,
@@ -110,12 +113,17 @@ async fn end(
     let tenant = Tenant::open_mode();
     let key = CallKey::derive(&tenant, &call_id);
     let reason = reason.unwrap_or_else(|| "end signal".to_owned());
-    let what = What::End { key, reason, final_sequence };
-    let entry = Entry { tenant, call_id: call_id.clone(), what };
-    doors.queue.store(entry).await.map_err(full)?.map_err(refusal::problem)?;
-    let call = calls::find(&doors.store, key).await.map_err(|error| refusal::store_problem(&error))?;
-    let state = call.map_or(CallState::InProgress, |call| call.state);
-    Ok((StatusCode::ACCEPTED, Json(EndReceipt { call_id: call_id.as_str().to_owned(), state })).into_response())
+    let received_at = doors.store.clock().now_to_the_micro();
+    let what = What::End { key, reason, final_sequence, received_at };
+    let entry = Entry { tenant, call_id: call_id.clone(), what, is_spooled: false };
+    let Outcome { durability, .. } = doors.queue.store(entry).await.map_err(full)?.map_err(refusal::problem)?;
+    // The signal is durable, whatever becomes of this look.
+    let state = match durability {
+        Durability::Stored => calls::find(&doors.store, key).await.ok().flatten().map(|call| call.state),
+        Durability::Spooled => None,
+    };
+    let receipt = EndReceipt { call_id: call_id.as_str().to_owned(), state, durability };
+    Ok((StatusCode::ACCEPTED, Json(receipt)).into_response())
 }
 
 /// Takes many packets of many calls
@@ -133,17 +141,18 @@ async fn packets(State(doors): State<Doors>, headers: HeaderMap, body: Body) -> 
 }
 
 /// What is queued for a packet that was read.
-pub(super) fn entry(call_id: CallId, read: PacketBody) -> Entry {
+pub(super) fn entry(call_id: CallId, read: PacketBody, received_at: DateTime<Utc>) -> Entry {
     let tenant = Tenant::open_mode();
     let packet = Packet {
         key: CallKey::derive(&tenant, &call_id),
         sequence: read.sequence,
         data: read.data.into_bytes(),
         sent_at: read.timestamp,
+        received_at,
         end: read.is_end.then_some(read.final_sequence),
         metadata: read.metadata,
     };
-    Entry { tenant, call_id, what: What::Packet(packet) }
+    Entry { tenant, call_id, what: What::Packet(packet), is_spooled: false }
 }
 
 /// The problem of a full queue.

@@ -14,6 +14,7 @@ use crate::domain::{Call, CallKey, Change, Metadata, Packet, Policy};
 use crate::store::calls::{EndMark, Standing};
 use crate::store::{Session, StoreError, calls, packets};
 use crate::wire::outgoing::Outgoing;
+use crate::wire::receipt::Durability;
 
 /// What a flush depends on beside its entries.
 #[derive(Clone, Debug)]
@@ -39,12 +40,17 @@ pub(super) struct Flushed {
     pub(super) conflicts: u64,
 }
 
-/// Stores `entries`, and answers each. Nothing of it is stored when an error is returned.
+/// Stores `entries`, and answers each. What became of a commit whose answer was lost is not known:
+/// when they are flushed `again`, those that are there already are the same ones, not copies.
+///
+/// # Errors
+/// When the database is away or refuses; then most likely nothing is stored.
 pub(super) async fn flush(
     session: &mut Session,
     tracker: &mut Tracker,
     rules: &Rules,
     entries: &[Entry],
+    again: bool,
 ) -> Result<Flushed, StoreError> {
     let now = session.store().now();
     let batch = Batch::sort(entries);
@@ -58,14 +64,21 @@ pub(super) async fn flush(
     if !asked.is_empty() {
         room.correct(&asked, packets::sizes(&mut tx, &asked).await?);
     }
-    let (admitted, over): (Vec<&Packet>, Vec<&Packet>) = batch.firsts.iter().partition(|packet| room.admit(packet));
+    let spooled = batch.spooled();
+    let (admitted, over): (Vec<&Packet>, Vec<&Packet>) =
+        batch.firsts.iter().partition(|packet| room.admit(packet, spooled.contains(&id(packet))));
     if !over.is_empty() {
         room.forgive(&packets::which_exist(&mut tx, &over).await?);
     }
-    let stored: HashSet<(CallKey, i64)> =
-        if admitted.is_empty() { HashSet::new() } else { packets::store(&mut tx, &admitted, now).await? };
+    let mut stored: HashSet<(CallKey, i64)> =
+        if admitted.is_empty() { HashSet::new() } else { packets::store(&mut tx, &admitted).await? };
+    let known_again = |packet: &&&Packet| (again || spooled.contains(&id(packet))) && !stored.contains(&id(packet));
+    let perhaps: Vec<&Packet> = admitted.iter().filter(known_again).copied().collect();
+    if !perhaps.is_empty() {
+        stored.extend(packets::which_are_stored(&mut tx, &perhaps).await?);
+    }
     let copies = batch.copies(&stored, &room);
-    let conflicts = if copies.is_empty() { 0 } else { packets::note_copies(&mut tx, &copies, now).await? };
+    let conflicts = if copies.is_empty() { 0 } else { packets::note_copies(&mut tx, &copies).await? };
     let ends = batch.ends(now, &rules.policy, &room);
     if !ends.is_empty() {
         calls::mark_ended(&mut tx, &ends, now).await?;
@@ -82,7 +95,7 @@ pub(super) async fn flush(
         tracing::warn!(%error, "the calls' states could not be read after a flush");
         batch.presumed_standing()
     });
-    let answers = batch.answers(&stored, &room, &standing, now);
+    let answers = batch.answers(&stored, &room, &standing);
     let passed_cap = room.settle(tracker, &admitted, &stored);
     let ended = standing.iter().filter(|s| !s.is_over).map(|s| s.key).collect();
     Ok(Flushed { answers, outgoing, stored, ended, passed_cap, conflicts })
@@ -140,6 +153,15 @@ impl<'a> Batch<'a> {
         keys.sort_unstable();
         keys.dedup();
         Self { entries, keys, firsts, repeats }
+    }
+
+    /// Packets that come from the spool.
+    fn spooled(&self) -> HashSet<(CallKey, i64)> {
+        let packets = self.entries.iter().filter(|entry| entry.is_spooled).filter_map(|entry| match &entry.what {
+            What::Packet(packet) => Some(id(packet)),
+            What::End { .. } => None,
+        });
+        packets.collect()
     }
 
     /// Calls with packets here that the tracker does not know.
@@ -204,7 +226,7 @@ impl<'a> Batch<'a> {
                     None => continue,
                 },
                 What::Packet(_) => continue,
-                What::End { key, reason, final_sequence } => (*key, reason.as_str(), *final_sequence),
+                What::End { key, reason, final_sequence, .. } => (*key, reason.as_str(), *final_sequence),
             };
             let mark = ends.entry(key).or_insert_with(|| EndMark {
                 key,
@@ -226,24 +248,24 @@ impl<'a> Batch<'a> {
         self.entries.iter().filter(ends).map(|entry| Standing { key: entry.key(), is_over: false }).collect()
     }
 
-    fn answers(
-        &self,
-        stored: &HashSet<(CallKey, i64)>,
-        room: &Room,
-        standing: &[Standing],
-        received_at: DateTime<Utc>,
-    ) -> Vec<Answer> {
+    fn answers(&self, stored: &HashSet<(CallKey, i64)>, room: &Room, standing: &[Standing]) -> Vec<Answer> {
         let standing: HashMap<CallKey, bool> = standing.iter().map(|s| (s.key, s.is_over)).collect();
         let is_over = |key: CallKey| standing.get(&key).copied().unwrap_or(false);
+        let outcome = |entry: &Entry, is_duplicate, is_late| Outcome {
+            is_duplicate,
+            is_late,
+            received_at: entry.received_at(),
+            durability: Durability::Stored,
+        };
         let mut seen: HashSet<(CallKey, i64)> = HashSet::new();
         let mut answer = |entry: &Entry| match &entry.what {
             What::Packet(packet) if room.is_refused(packet) => Err(Refusal::CallTooLarge),
             What::Packet(packet) => {
                 let is_new = stored.contains(&id(packet)) && seen.insert(id(packet));
-                Ok(Outcome { is_duplicate: !is_new, is_late: is_new && is_over(packet.key), received_at })
+                Ok(outcome(entry, !is_new, is_new && is_over(packet.key)))
             }
             What::End { key, .. } if !standing.contains_key(key) => Err(Refusal::UnknownCall),
-            What::End { key, .. } => Ok(Outcome { is_duplicate: false, is_late: is_over(*key), received_at }),
+            What::End { key, .. } => Ok(outcome(entry, false, is_over(*key))),
         };
         self.entries.iter().map(&mut answer).collect()
     }
@@ -283,13 +305,14 @@ impl Room {
         }
     }
 
-    fn admit(&mut self, packet: &Packet) -> bool {
+    /// Whether a packet is let in; one that has its 202 is, whatever the caps say.
+    fn admit(&mut self, packet: &Packet, is_spooled: bool) -> bool {
         let caps = self.caps;
         let fits = self.tracks.get_mut(&packet.key).is_some_and(|track| track.admit(packet.data.len() as u64, caps));
-        if !fits {
+        if !fits && !is_spooled {
             self.refused.insert(id(packet));
         }
-        fits
+        fits || is_spooled
     }
 
     /// Takes back the refusal of packets that turn out to be stored already: they are copies.

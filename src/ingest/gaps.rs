@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::domain::{CallKey, Ranges};
+use crate::spool::Spool;
 use crate::store::{Store, StoreError, calls, packets};
 
 /// Calls watched at a time in one generation of two.
@@ -147,7 +148,7 @@ impl Watch {
 }
 
 /// Looks for gaps until the last writer is gone.
-pub(super) async fn run(store: Store, grace: Duration, mut queue: Receiver) -> anyhow::Result<()> {
+pub(super) async fn run(store: Store, spool: Spool, grace: Duration, mut queue: Receiver) -> anyhow::Result<()> {
     let mut watch = Watch::default();
     let mut look = tokio::time::interval(grace.max(Duration::from_millis(20)) / 2);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -159,6 +160,10 @@ pub(super) async fn run(store: Store, grace: Duration, mut queue: Receiver) -> a
             },
             _ = look.tick() => {
                 let ripe = watch.ripe(grace, Instant::now());
+                // What is missing may be waiting in the spool.
+                if ripe.is_empty() || !spool.waiting().await.is_nothing() {
+                    continue;
+                }
                 match prove(&store, &mut watch, &ripe).await {
                     Ok(gaps) => say(&store, &gaps).await,
                     Err(error) => tracing::debug!(%error, "gaps could not be proved yet"),
@@ -178,9 +183,6 @@ fn saw(watch: &mut Watch, stored: HashSet<(CallKey, i64)>) {
 }
 
 async fn prove(store: &Store, watch: &mut Watch, ripe: &[(CallKey, i64)]) -> Result<Vec<Gap>, StoreError> {
-    if ripe.is_empty() {
-        return Ok(Vec::new());
-    }
     let there: HashMap<CallKey, Ranges> = packets::sequences_from(store, ripe).await?.into_iter().collect();
     let now = Instant::now();
     let gap = |(key, from): &(CallKey, i64)| there.get(key).and_then(|there| watch.prove(*key, *from, there, now));

@@ -20,6 +20,12 @@ pub struct Options {
     /// Bytes of packet data that a call may have
     #[arg(long, env = "CALLFLEET_CALL_MAX_BYTES", default_value_t = 64 * 1024 * 1024, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     pub call_max_bytes: u64,
+    /// Time that PostgreSQL gets to store packets before they go to the spool
+    #[arg(long, env = "CALLFLEET_STORE_DEADLINE", default_value = "1s", value_name = "TIME", value_parser = duration::parse_positive)]
+    pub store_deadline: Duration,
+    /// Let a spool with one replica count as durable: only where nats-server has `sync_interval: always`
+    #[arg(long, env = "CALLFLEET_SPOOL_R1")]
+    pub spool_r1: bool,
     /// Time that a missing packet may be late before a gap is logged
     #[arg(long, env = "CALLFLEET_GAP_GRACE", default_value = "1s", value_name = "TIME", value_parser = duration::parse_positive)]
     pub gap_grace: Duration,

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::domain::{CallId, CallKey, Packet, Tenant};
+use crate::wire::receipt::Durability;
 
 /// Bytes that may wait for the writers before the doors answer 503.
 const QUEUE_MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -22,6 +23,9 @@ pub(super) struct Entry {
     pub(super) call_id: CallId,
     /// What is to be stored of it.
     pub(super) what: What,
+    /// It comes from the spool: its sender has its 202, so that no limit applies any more, and it may
+    /// have been here before.
+    pub(super) is_spooled: bool,
 }
 
 /// What an entry brings.
@@ -30,7 +34,7 @@ pub(super) enum What {
     /// A packet, which may carry the end signal.
     Packet(Packet),
     /// The end signal alone.
-    End { key: CallKey, reason: String, final_sequence: Option<i64> },
+    End { key: CallKey, reason: String, final_sequence: Option<i64>, received_at: DateTime<Utc> },
 }
 
 impl Entry {
@@ -38,6 +42,13 @@ impl Entry {
         match &self.what {
             What::Packet(packet) => packet.key,
             What::End { key, .. } => *key,
+        }
+    }
+
+    pub(super) fn received_at(&self) -> DateTime<Utc> {
+        match &self.what {
+            What::Packet(packet) => packet.received_at,
+            What::End { received_at, .. } => *received_at,
         }
     }
 
@@ -59,12 +70,14 @@ pub(super) struct Outcome {
     pub(super) is_late: bool,
     /// When it was taken in.
     pub(super) received_at: DateTime<Utc>,
+    /// Where it is durable.
+    pub(super) durability: Durability,
 }
 
 /// Why an entry was not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The database is away: the sender may send it again.
+    /// Neither store takes it: the sender may send it again.
     Unavailable(String),
     /// The call has passed its cap.
     CallTooLarge,

@@ -4,7 +4,6 @@ use axum::http::StatusCode;
 
 use super::queue::Refusal;
 use crate::service::problem::Problem;
-use crate::store::StoreError;
 
 /// Seconds after which a sender may try again while the database is away.
 const RETRY_AFTER_S: u16 = 1;
@@ -15,7 +14,7 @@ pub(super) fn problem(refusal: Refusal) -> Problem {
     let code = (&refusal).into();
     match refusal {
         Refusal::Unavailable(_) => {
-            let detail = "the database does not answer: nothing was stored, send this again";
+            let detail = "no store answers: nothing was kept, send this again";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(RETRY_AFTER_S)
         }
         Refusal::Conflict => {
@@ -31,11 +30,4 @@ pub(super) fn problem(refusal: Refusal) -> Problem {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, "the database cannot hold this packet")
         }
     }
-}
-
-/// The problem of a read that failed.
-pub(super) fn store_problem(error: &StoreError) -> Problem {
-    tracing::warn!(%error, "a read failed");
-    let detail = "the database does not answer: ask again";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail).retry_after(RETRY_AFTER_S)
 }

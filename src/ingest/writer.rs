@@ -1,5 +1,6 @@
 //! A writer: takes what waits, flushes it, answers it, and takes what came meanwhile. No timer: the
-//! time a flush takes is the time in which the next one fills.
+//! time a flush takes is the time in which the next one fills. While PostgreSQL does not answer, what
+//! it takes goes to the spool.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +11,15 @@ use super::closer::Closer;
 use super::flush::{Flushed, Rules, flush, news};
 use super::gaps::GapWatch;
 use super::queue::{Answer, Entry, Refusal, Submission};
+use super::reach::Reach;
+use super::spooled;
 use super::tracker::Tracker;
 use crate::relay;
-use crate::service::health::Health;
+use crate::spool::Spool;
 use crate::store::{Session, Store, StoreError, calls, change};
 
 /// Entries that one flush takes: beyond some hundreds a batch gains nothing and waits longer.
 const FLUSH_MAX_ENTRIES: usize = 512;
-/// Time that a flush is tried again while the database is away, before its senders are told.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 /// Pause between two tries.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -35,7 +36,18 @@ pub(super) struct Writer {
     pub(super) relay: relay::Handle,
     pub(super) gaps: GapWatch,
     pub(super) closer: Closer,
-    pub(super) health: Health,
+    pub(super) spool: Spool,
+    pub(super) reach: Reach,
+    /// Time that PostgreSQL gets for a flush before it counts as lost.
+    pub(super) deadline: Duration,
+}
+
+/// Why a flush did not end well.
+enum NotFlushed {
+    /// PostgreSQL did not answer in time: what became of the flush is not known.
+    Lost(String),
+    /// It refused: nothing is stored.
+    Refused(StoreError),
 }
 
 impl Writer {
@@ -76,7 +88,7 @@ impl Writer {
             entries.extend(submission.entries);
         }
         let began = Instant::now();
-        let mut answers = self.store(&entries, began + FLUSH_DEADLINE).await;
+        let mut answers = self.store(&entries, began + self.deadline).await;
         self.describe(&entries, &mut answers).await;
         metrics::histogram!("callfleet_ingest_flush_seconds").record(began.elapsed());
         #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^52 entries")]
@@ -88,19 +100,23 @@ impl Writer {
         }
     }
 
-    /// Flushes `entries`; when the database refuses a batch, halves it until the culprit is alone.
+    /// Flushes `entries`, or keeps them in the spool when PostgreSQL does not answer; when it refuses a
+    /// batch, halves it until the culprit is alone.
     async fn store(&mut self, entries: &[Entry], deadline: Instant) -> Vec<Answer> {
+        if !self.reach.is_present() {
+            return spooled::keep(&self.spool, entries, "PostgreSQL does not answer").await;
+        }
         match self.flush_until(entries, deadline).await {
             Ok(flushed) => self.tell(flushed),
-            Err(error) if error.is_transient() => {
-                self.health.failing("postgres", error.to_string());
-                entries.iter().map(|_| Err(Refusal::Unavailable(error.to_string()))).collect()
+            Err(NotFlushed::Lost(error)) => {
+                self.reach.lost(&error);
+                spooled::keep(&self.spool, entries, &error).await
             }
-            Err(error) if entries.len() == 1 => {
+            Err(NotFlushed::Refused(error)) if entries.len() == 1 => {
                 tracing::error!(%error, key = ?entries.first().map(Entry::key), "the database refused a packet");
                 vec![Err(Refusal::Unstorable)]
             }
-            Err(_) => {
+            Err(NotFlushed::Refused(_)) => {
                 let (one, other) = entries.split_at(entries.len() / 2);
                 let mut answers = Box::pin(self.store(one, deadline)).await;
                 answers.extend(Box::pin(self.store(other, deadline)).await);
@@ -109,26 +125,29 @@ impl Writer {
         }
     }
 
-    async fn flush_until(&mut self, entries: &[Entry], deadline: Instant) -> Result<Flushed, StoreError> {
+    async fn flush_until(&mut self, entries: &[Entry], deadline: Instant) -> Result<Flushed, NotFlushed> {
+        let mut again = false;
         loop {
-            let flushed = flush(&mut self.session, &mut self.tracker, &self.rules, entries).await;
-            match flushed {
-                Err(error) if error.is_transient() => {
-                    self.session.reset();
-                    metrics::counter!("callfleet_ingest_flush_failures_total").increment(1);
-                    if Instant::now() + RETRY_PAUSE >= deadline {
-                        return Err(error);
-                    }
-                    tracing::warn!(%error, entries = entries.len(), "a flush failed and is tried again");
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
-                other => return other,
+            let flushing = flush(&mut self.session, &mut self.tracker, &self.rules, entries, again);
+            let error = match tokio::time::timeout_at(deadline.into(), flushing).await {
+                Ok(Ok(flushed)) => return Ok(flushed),
+                Ok(Err(error)) if !error.is_transient() => return Err(NotFlushed::Refused(error)),
+                Ok(Err(error)) => error.to_string(),
+                Err(_elapsed) => format!("no answer within {} ms", self.deadline.as_millis()),
+            };
+            // Whatever is still under way on this connection is not waited for.
+            self.session.reset();
+            metrics::counter!("callfleet_ingest_flush_failures_total").increment(1);
+            if Instant::now() + RETRY_PAUSE >= deadline {
+                return Err(NotFlushed::Lost(error));
             }
+            tracing::warn!(error, entries = entries.len(), "a flush failed and is tried again");
+            tokio::time::sleep(RETRY_PAUSE).await;
+            again = true;
         }
     }
 
     fn tell(&mut self, flushed: Flushed) -> Vec<Answer> {
-        self.health.ok("postgres");
         if flushed.conflicts > 0 {
             metrics::counter!("callfleet_packet_conflicts_total").increment(flushed.conflicts);
             tracing::warn!(conflicts = flushed.conflicts, "copies came with other content than the stored packets");
@@ -143,7 +162,8 @@ impl Writer {
     /// answered so, and may be sent again.
     async fn describe(&mut self, entries: &[Entry], answers: &mut [Answer]) {
         let news = news(&mut self.tracker, entries);
-        if news.is_empty() {
+        // What is in the spool says it again when it is stored.
+        if news.is_empty() || !self.reach.is_present() {
             return;
         }
         let keys: Vec<_> = news.keys().copied().collect();

@@ -13,6 +13,9 @@ pub struct Receipt {
     pub sequence: i64,
     /// Whether it was new
     pub status: Stored,
+    /// Where it is durable
+    #[serde(default)]
+    pub durability: Durability,
     /// The call was over when it came: it is stored and shown, and the transcript may lack it
     pub late: bool,
     /// When it was taken in
@@ -31,6 +34,18 @@ pub enum Stored {
     Duplicate,
 }
 
+/// Where something is durable that was answered 202.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// In PostgreSQL.
+    #[default]
+    Stored,
+    /// In JetStream, because PostgreSQL does not answer: stored when it does. Whether it is new, and
+    /// whether its call is over, is not known yet.
+    Spooled,
+}
+
 /// The answer to a batch, 202: what is counted here is durable, what is rejected never will be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BatchReceipt {
@@ -38,6 +53,9 @@ pub struct BatchReceipt {
     pub accepted: usize,
     /// Packets whose sequence was there before
     pub duplicates: usize,
+    /// `spooled` when any of them is
+    #[serde(default)]
+    pub durability: Durability,
     /// Packets that were not taken, and why
     pub rejected: Vec<Rejected>,
 }
@@ -70,6 +88,9 @@ pub struct EndBody {
 pub struct EndReceipt {
     /// The call's id
     pub call_id: String,
-    /// Where the call is now
-    pub state: crate::domain::State,
+    /// Where the call is now; null while that is not known
+    pub state: Option<crate::domain::State>,
+    /// Where the signal is durable
+    #[serde(default)]
+    pub durability: Durability,
 }
