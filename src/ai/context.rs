@@ -3,15 +3,18 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use fastrand::Rng;
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 
 use super::client::Client;
 use super::leases::Leases;
+use crate::broker::Broker;
 use crate::domain::{Call, Policy, Refused};
 use crate::relay;
 use crate::service::tasks::Tasks;
+use crate::spool::{self, Waiting};
 use crate::store::claim::{Claim, Claimed, claim};
 use crate::store::group::{Flush, Group, group};
 use crate::store::record::{Record, record};
@@ -24,6 +27,8 @@ const MAX_ROWS: usize = 256;
 const MAX_WAITING: usize = 16 * 1024;
 /// Transactions of each kind at a time: one flushes while the next one collects.
 const WRITERS: usize = 2;
+/// How far the clocks of PostgreSQL and nats-server may differ.
+const CLOCKS_APART: TimeDelta = TimeDelta::seconds(5);
 /// Bytes of packets and requests that all jobs of a worker hold in memory together.
 const MEMORY_MAX_BYTES: u64 = 512 * 1024 * 1024;
 
@@ -47,6 +52,8 @@ pub struct Context {
 pub struct Parts {
     /// The database.
     pub store: Store,
+    /// Where jobs come from, and where packets may wait.
+    pub broker: Broker,
     /// Where committed messages go.
     pub relay: relay::Handle,
     /// The AI service.
@@ -62,11 +69,16 @@ pub struct Parts {
 impl Context {
     /// A context whose batches are written by `tasks` until it is dropped.
     pub fn new(parts: Parts, tasks: &mut Tasks) -> Self {
-        let Parts { store, relay, client, policy, worker, rng } = parts;
+        let Parts { store, broker, relay, client, policy, worker, rng } = parts;
         let (claims, claim_writer) = group("claims", MAX_WAITING, MAX_ROWS);
         let (records, record_writer) = group("records", MAX_WAITING, MAX_ROWS);
         for _ in 0..WRITERS {
-            let batch = || Batch { session: Session::new(store.clone()), policy: policy.clone(), relay: relay.clone() };
+            let batch = || Batch {
+                session: Session::new(store.clone()),
+                broker: broker.clone(),
+                policy: policy.clone(),
+                relay: relay.clone(),
+            };
             let (claims, records) = (claim_writer.clone().run(batch()), record_writer.clone().run(batch()));
             tasks.spawn("claims", claims.map(Ok));
             tasks.spawn("records", records.map(Ok));
@@ -100,13 +112,19 @@ impl Context {
 /// Claims or records that came together, on a connection of their own.
 struct Batch {
     session: Session,
+    broker: Broker,
     policy: Policy,
     relay: relay::Handle,
 }
 
 impl Flush<Claim, Claimed> for Batch {
     async fn flush(&mut self, claims: &[Claim]) -> Result<Vec<Claimed>, StoreError> {
-        let flushed = claim(&mut self.session, claims, &self.policy).await;
+        let spooled_since = match spool::waiting(&self.broker).await {
+            Waiting::Nothing => None,
+            Waiting::Since(_, oldest) => oldest.checked_sub_signed(CLOCKS_APART).or(Some(DateTime::<Utc>::MIN_UTC)),
+            Waiting::Unknown => Some(DateTime::<Utc>::MIN_UTC),
+        };
+        let flushed = claim(&mut self.session, claims, spooled_since, &self.policy).await;
         self.sent(flushed)
     }
 }

@@ -24,6 +24,8 @@ use crate::wire::job::Job;
 
 /// Pause between tries while the database is away, at most.
 const AWAY_PAUSE: Duration = Duration::from_secs(2);
+/// Pause before a call is tried again of which packets may wait in the spool.
+const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 /// How much more memory a call's packets take on their way: the rows, and the request with its escapes.
 const MEMORY_FACTOR: u64 = 3;
 
@@ -120,6 +122,7 @@ fn not_claimed(context: &Context, why: &Refused) -> Verdict {
     match why {
         Refused::NotDue(due) if until(*due) > NAK_DELAY_MAX => refused("not_due", Verdict::Park(until(*due))),
         Refused::NotDue(due) => refused("not_due", Verdict::RetryAfter(until(*due))),
+        Refused::Spooled => refused("spooled", Verdict::RetryAfter(SPOOL_PAUSE)),
         Refused::Held(end) => refused("held", Verdict::RetryAfter(until(*end).min(NAK_DELAY_MAX))),
         Refused::Illegal { .. } => refused("illegal", Verdict::Drop("the call needs no attempt")),
         Refused::Outdated(_) => refused("outdated", Verdict::Drop("the job is of an earlier generation")),

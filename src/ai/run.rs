@@ -56,8 +56,15 @@ pub async fn run(options: Options, worker: Worker, shutdown: CancellationToken) 
     tracing::info!(worker = name, concurrency = options.worker_concurrency, "worker begins");
     let progress_interval = policy.lease.min(broker.ack_wait()) / 3;
     let lease = policy.lease;
-    let parts =
-        Parts { store: store.clone(), relay, client: Client::new(&options)?, policy, worker: name, rng: Rng::new() };
+    let parts = Parts {
+        store: store.clone(),
+        broker: broker.clone(),
+        relay,
+        client: Client::new(&options)?,
+        policy,
+        worker: name,
+        rng: Rng::new(),
+    };
     let context = Arc::new(Context::new(parts, &mut tasks));
     let leases = context.leases().clone();
     tasks.spawn("leases", ending(leases.keep(store, lease, last_job_ended.clone())));

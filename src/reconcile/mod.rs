@@ -7,6 +7,7 @@
 mod compare;
 mod look;
 mod run;
+mod storing;
 mod tick;
 
 pub use compare::{CompareError, Compared, compare};

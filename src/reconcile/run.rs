@@ -60,9 +60,9 @@ pub async fn run(reconciler: Reconciler, intervals: Intervals, shutdown: Cancell
 }
 
 async fn run_agenda(reconciler: Reconciler, interval: Duration, stop: CancellationToken) -> anyhow::Result<()> {
-    let Reconciler { store, relay, policy, .. } = reconciler;
+    let Reconciler { store, broker, relay, policy } = reconciler;
     while !stop.is_cancelled() {
-        match tick(&store, &relay, &policy).await {
+        match tick(&store, &broker, &relay, &policy).await {
             Ok(report) if report.is_full() => continue,
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "calls that are due could not be looked at"),

@@ -6,6 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::look::{Due, Seen, due};
+use super::storing::Storing;
+use crate::broker::Broker;
 use crate::domain::{Call, CallKey, Change, Issue, Lane, Policy, Ranges};
 use crate::relay;
 use crate::store::agenda::{self, Again};
@@ -47,19 +49,25 @@ impl Report {
 ///
 /// # Errors
 /// When the database is away: what was not done is due again later.
-pub async fn tick(store: &Store, relay: &relay::Handle, policy: &Policy) -> Result<Report, StoreError> {
+pub async fn tick(
+    store: &Store,
+    broker: &Broker,
+    relay: &relay::Handle,
+    policy: &Policy,
+) -> Result<Report, StoreError> {
     let keys = agenda::due(store, BATCH_MAX_CALLS, HOLD).await?;
     if keys.is_empty() {
         return Ok(Report::default());
     }
     let (calls, seen) = read(store, &keys).await?;
+    let storing = Storing::look(store, broker, &calls).await?;
     let now = store.now();
     let mut over: Vec<CallKey> = Vec::new();
     let mut hopeless: Vec<CallKey> = Vec::new();
     let mut again: Vec<Again<'_>> = Vec::new();
     let mut later: Vec<(&Call, DateTime<Utc>)> = Vec::new();
     for call in &calls {
-        match due(call, of(&seen, call.key), now, policy) {
+        match due(call, of(&seen, call.key), storing, now, policy) {
             Due::Complete(_) => over.push(call.key),
             Due::GiveUp => hopeless.push(call.key),
             Due::Reissue { replaces, look_at } => {
@@ -74,7 +82,7 @@ pub async fn tick(store: &Store, relay: &relay::Handle, policy: &Policy) -> Resu
         report.postponed = agenda::postpone(store, &later).await?.len();
     }
     if !over.is_empty() {
-        report.completed = complete(store, relay, policy, &over, &seen).await?;
+        report.completed = complete(store, relay, policy, &over, (&seen, storing)).await?;
     }
     if !again.is_empty() {
         let outgoing = agenda::reissue(store, &again).await?;
@@ -121,9 +129,9 @@ async fn complete(
     relay: &relay::Handle,
     policy: &Policy,
     over: &[CallKey],
-    seen: &HashMap<CallKey, Seen>,
+    (seen, storing): (&HashMap<CallKey, Seen>, Storing),
 ) -> Result<usize, StoreError> {
-    let decide = |call: &Call, now| match due(call, of(seen, call.key), now, policy) {
+    let decide = |call: &Call, now| match due(call, of(seen, call.key), storing, now, policy) {
         Due::Complete(reason) => call.complete(ACTOR, reason, now, policy).ok(),
         _ => None,
     };
