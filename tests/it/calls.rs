@@ -37,12 +37,13 @@ impl World {
             sequence: *sequence,
             data: format!("word{sequence}").into_bytes(),
             sent_at: None,
+            received_at: self.store.now(),
             end: None,
             metadata: Metadata::default(),
         };
         let new: Vec<Packet> = sequences.iter().map(packet).collect();
         let mut tx = self.store.begin().await.unwrap();
-        packets::store(&mut tx, &new.iter().collect::<Vec<_>>(), self.store.now()).await.unwrap();
+        packets::store(&mut tx, &new.iter().collect::<Vec<_>>()).await.unwrap();
         tx.commit().await.unwrap();
     }
 

@@ -8,6 +8,7 @@ use callfleet::broker::{self, Broker};
 use callfleet::domain::Policy;
 use callfleet::service::health::Health;
 use callfleet::service::tasks::Tasks;
+use callfleet::spool::Spool;
 use callfleet::store::{self, Purpose, Store};
 use callfleet::{ingest, relay};
 use serde_json::Value;
@@ -69,12 +70,7 @@ impl World {
 
     /// Ingest's doors, in this process.
     pub(crate) fn ingest(&mut self) -> Router {
-        self.ingest_with(&ingest::Options {
-            writers: 2,
-            call_max_packets: 100_000,
-            call_max_bytes: 64 * 1024 * 1024,
-            gap_grace: Duration::from_millis(100),
-        })
+        self.ingest_with(&ingest_options())
     }
 
     /// As [`World::ingest`], with limits of its own.
@@ -83,9 +79,18 @@ impl World {
             store: self.store.clone(),
             relay: self.relay.clone(),
             policy: self.policy.clone(),
+            spool: Spool::new(self.broker.clone(), true),
+            is_cold: false,
             health: self.health.clone(),
         };
         ingest::start(options, &ingest, &mut self.tasks)
+    }
+
+    /// Lets an ingest of another process store packets, and so silence count, for as long as the test
+    /// lasts.
+    pub(crate) async fn is_storing(&self) {
+        let sign = "INSERT INTO ingests VALUES ('elsewhere', '2000-01-01', now() + interval '1 day')";
+        self.execute(sign).await.unwrap();
     }
 
     /// The rows of a statement, as JSON objects.
@@ -157,7 +162,7 @@ impl World {
         self.store.close(Duration::from_secs(5)).await;
         self.pool.close().await;
         let jetstream = async_nats::jetstream::new(nats().await);
-        for stream in ["CALL_WORK", "CALL_STATE", "CALL_DLQ"] {
+        for stream in ["CALL_WORK", "CALL_STATE", "CALL_DLQ", "CALL_SPOOL"] {
             jetstream.delete_stream(format!("{}_{stream}", self.name)).await.unwrap();
         }
         execute(&self.admin_url, &format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
@@ -175,6 +180,18 @@ pub(crate) async fn nats() -> async_nats::Client {
             let options = async_nats::ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned());
             options.connect(format!("{scheme}://{address}")).await.unwrap()
         }
+    }
+}
+
+/// How ingest takes packets, where a test says nothing else.
+pub(crate) fn ingest_options() -> ingest::Options {
+    ingest::Options {
+        writers: 2,
+        call_max_packets: 100_000,
+        call_max_bytes: 64 * 1024 * 1024,
+        gap_grace: Duration::from_millis(100),
+        store_deadline: Duration::from_secs(1),
+        spool_r1: true,
     }
 }
 

@@ -8,7 +8,7 @@ use super::report::{Check, Report};
 use super::{AuditOptions, ledger};
 use crate::broker::{Broker, survey};
 use crate::store::Store;
-use crate::store::audit::Snapshot;
+use crate::store::audit::{Finding, Findings, Snapshot};
 use crate::store::counts::Unsettled;
 
 const LEDGER_STORED: (&str, &str) = ("accepted_is_stored", "every packet answered 202 is stored");
@@ -45,6 +45,7 @@ pub(super) async fn take(
     }
     let outbox_in_flight = of_database(&mut snapshot, young, limit, &mut checks).await?;
     checks.push(of_stream(&mut snapshot, broker, subjects, young, limit).await?);
+    checks.push(of_spool(broker).await?);
     let packets = snapshot.packet_totals().await?;
     snapshot.end().await?;
     let balanced = checks.iter().all(Check::holds);
@@ -94,6 +95,20 @@ async fn of_database(
         Check::made("outbox", "no message is left behind in the outbox", left_behind),
     ]);
     Ok(in_flight)
+}
+
+/// What waits there has its 202 and is not stored.
+async fn of_spool(broker: Option<&Broker>) -> anyhow::Result<Check> {
+    const SPOOL: (&str, &str) = ("spool", "no packet waits in the spool");
+    let Some(broker) = broker else { return Ok(Check::skipped(SPOOL.0, SPOOL.1, "NATS was not asked")) };
+    let state = broker.spool_state().await?;
+    let mut findings = Findings { count: i64::try_from(state.messages).unwrap_or(i64::MAX), first: Vec::new() };
+    if let Some(oldest) = state.oldest {
+        let detail =
+            format!("{} messages, the oldest from {oldest}: an ingest stores them when it can", state.messages);
+        findings.first.push(Finding { id: "CALL_SPOOL".to_owned(), detail });
+    }
+    Ok(Check::made(SPOOL.0, SPOOL.1, findings))
 }
 
 async fn of_stream(

@@ -11,7 +11,6 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use super::report::LedgerTotals;
 use crate::domain::{CallId, CallKey, Ranges, Tenant};
 use crate::store::audit::{Finding, Findings, Snapshot};
-use crate::wire::receipt::Stored;
 
 /// Packets that are looked up in one statement.
 const BATCH: usize = 10_000;
@@ -34,7 +33,17 @@ pub(super) struct Compared {
 struct Line {
     call_id: String,
     sequence: i64,
-    status: Stored,
+    status: Status,
+}
+
+/// How a packet was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Accepted,
+    Duplicate,
+    /// Accepted while nobody could tell whether it is a duplicate.
+    Spooled,
 }
 
 /// A line as it is looked up.
@@ -49,7 +58,7 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Answered {
     accepted: Sequences,
-    duplicate: Sequences,
+    others: Sequences,
 }
 
 /// Reads `path` line by line and looks every packet up in `snapshot`.
@@ -66,16 +75,20 @@ pub(super) async fn compare(path: &Path, snapshot: &mut Snapshot, limit: usize) 
         compared.totals.lines += 1;
         let answered = calls.entry(entry.key).or_default();
         match status {
-            Stored::Accepted => {
+            Status::Accepted => {
                 compared.totals.accepted += 1;
                 if !answered.accepted.insert(entry.sequence) {
                     let detail = format!("packet {} was accepted again on line {}", entry.sequence, entry.line);
                     found(&mut compared.accepted_twice, limit, &entry.call_id, detail);
                 }
             }
-            Stored::Duplicate => {
+            Status::Duplicate => {
                 compared.totals.duplicates += 1;
-                answered.duplicate.insert(entry.sequence);
+                answered.others.insert(entry.sequence);
+            }
+            Status::Spooled => {
+                compared.totals.spooled += 1;
+                answered.others.insert(entry.sequence);
             }
         }
         batch.push(entry);
@@ -127,8 +140,8 @@ fn found(findings: &mut Findings, limit: usize, call_id: &CallId, detail: String
 
 impl Answered {
     fn count(&self) -> i64 {
-        let (accepted, duplicate) = (self.accepted.ranges(), self.duplicate.ranges());
-        accepted.count() + duplicate.count_outside(&accepted)
+        let (accepted, others) = (self.accepted.ranges(), self.others.ranges());
+        accepted.count() + others.count_outside(&accepted)
     }
 }
 
@@ -172,7 +185,7 @@ impl<'a> Reader<'a> {
         Ok(Self { path, file, tenant: Tenant::open_mode(), line: 0, text: Vec::new() })
     }
 
-    async fn next(&mut self) -> anyhow::Result<Option<(Entry, Stored)>> {
+    async fn next(&mut self) -> anyhow::Result<Option<(Entry, Status)>> {
         loop {
             self.text.clear();
             let mut limited = (&mut self.file).take(LINE_MAX_BYTES);
@@ -196,7 +209,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn parse(&self) -> anyhow::Result<(Entry, Stored)> {
+    fn parse(&self) -> anyhow::Result<(Entry, Status)> {
         let line: Line = serde_json::from_slice(&self.text)
             .map_err(|error| anyhow!("it takes {{\"call_id\",\"sequence\",\"status\",\"at\"}}: {error}"))?;
         let call_id = CallId::new(line.call_id)?;

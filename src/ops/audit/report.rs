@@ -55,6 +55,8 @@ pub struct LedgerTotals {
     pub accepted: u64,
     /// Answers `duplicate`.
     pub duplicates: u64,
+    /// Packets answered 202 while PostgreSQL was away.
+    pub spooled: u64,
     /// Packets of these calls that are stored and not in the ledger: their 202 was lost on its way,
     /// or another sender's. No finding.
     pub stored_beyond: i64,
@@ -113,10 +115,11 @@ impl fmt::Display for Report {
         if let Some(ledger) = &self.ledger {
             writeln!(
                 f,
-                "  ledger    {} lines: {} accepted, {} duplicates, of {}; {} stored beyond it",
+                "  ledger    {} lines: {} accepted, {} duplicates, {} spooled, of {}; {} stored beyond it",
                 ledger.lines,
                 ledger.accepted,
                 ledger.duplicates,
+                ledger.spooled,
                 count(i64::try_from(ledger.calls).unwrap_or(i64::MAX), "call", "calls"),
                 ledger.stored_beyond
             )?;

@@ -1,5 +1,6 @@
 //! `callfleet dlq list`.
 
+use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::json;
 
@@ -8,6 +9,7 @@ use crate::ops::call::call_id;
 use crate::ops::servers::ServerOptions;
 use crate::ops::terminal::{age, line, print, print_json, table, time};
 use crate::store::letters;
+use crate::store::spool_letters::{self, SpoolLetter};
 
 /// Lists dead letters, the newest first.
 #[derive(Args, Clone, Debug)]
@@ -41,10 +43,12 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<()> {
         key: options.call.as_ref().map(|call_id| CallKey::derive(&tenant, call_id)),
     };
     let letters = letters::list(&store, &tenant, &filter, options.limit).await?;
+    let asks_for_calls = options.class.is_some() || options.call.is_some();
+    let spool = if asks_for_calls { Vec::new() } else { spool_letters::list(&store, options.limit).await? };
     if options.json {
-        return print_json(&json!({ "dead_letters": letters }));
+        return print_json(&json!({ "dead_letters": letters, "spool_letters": spool }));
     }
-    if letters.is_empty() {
+    if letters.is_empty() && spool.is_empty() {
         return print("no dead letters\n");
     }
     let now = store.now();
@@ -62,5 +66,21 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<()> {
     }
     let cut = u32::try_from(letters.len()).is_ok_and(|shown| shown == options.limit);
     let more = if cut { format!("(the newest {}; --limit shows more)\n", options.limit) } else { String::new() };
-    print(&format!("{}\n{more}", rows.trim_fmt()))
+    print(&format!("{}\n{more}", rows.trim_fmt()))?;
+    if spool.is_empty() { Ok(()) } else { print(&of_spool(&spool, now)) }
+}
+
+/// What came out of the spool and belongs to no call.
+fn of_spool(letters: &[SpoolLetter], now: DateTime<Utc>) -> String {
+    let mut rows = table(&["laid down", "", "from the spool", "bytes", "why"]);
+    for letter in letters {
+        rows.add_row([
+            time(letter.at),
+            age(letter.at, now),
+            letter.id.simple().to_string(),
+            letter.bytes.to_string(),
+            line(&letter.reason).into_owned(),
+        ]);
+    }
+    format!("\n{}\n", rows.trim_fmt())
 }

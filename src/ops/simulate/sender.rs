@@ -14,7 +14,7 @@ use super::load::{Load, Refusal, Sent, SentCall, Tally};
 use super::path;
 use super::plan::{PlannedCall, Step};
 use crate::service::duration;
-use crate::wire::receipt::{BatchReceipt, Receipt, Stored};
+use crate::wire::receipt::{BatchReceipt, Durability, Receipt, Stored};
 
 /// Time after which a packet that nobody takes ends the run: longer than a server's restart.
 const GIVE_UP: Duration = Duration::from_mins(2);
@@ -132,7 +132,7 @@ impl Sender {
             }
             let receipt: Receipt = serde_json::from_slice(&answer.body).context("the 202 is no receipt")?;
             let is_new = receipt.status == Stored::Accepted;
-            self.note(&[&packet], &[if is_new { "accepted" } else { "duplicate" }])?;
+            self.note(&[&packet], &[status(is_new, receipt.durability)])?;
             let tally = &self.load.tally;
             Tally::add(if is_new { &tally.accepted } else { &tally.duplicates }, 1);
         }
@@ -154,8 +154,7 @@ impl Sender {
         let stored: Vec<&Drawn> =
             drawn.iter().enumerate().filter(|(place, _)| !is_rejected(place)).map(|(_, packet)| packet).collect();
         // The answer counts copies without naming them; the plan knows which they are.
-        let statuses: Vec<_> =
-            stored.iter().map(|packet| if packet.step.is_copy { "duplicate" } else { "accepted" }).collect();
+        let statuses: Vec<_> = stored.iter().map(|packet| status(!packet.step.is_copy, receipt.durability)).collect();
         self.note(&stored, &statuses)?;
         Tally::add(&self.load.tally.accepted, receipt.accepted);
         Tally::add(&self.load.tally.duplicates, receipt.duplicates);
@@ -220,6 +219,15 @@ impl Sender {
         let refusal = self.sent.refusals.entry(code.to_owned());
         let refusal = refusal.or_insert_with(|| Refusal { packets: 0, example: detail.chars().take(200).collect() });
         refusal.packets += packets as u64;
+    }
+}
+
+/// How an answer is called in the ledger.
+const fn status(is_new: bool, durability: Durability) -> &'static str {
+    match (durability, is_new) {
+        (Durability::Spooled, _) => "spooled",
+        (Durability::Stored, true) => "accepted",
+        (Durability::Stored, false) => "duplicate",
     }
 }
 

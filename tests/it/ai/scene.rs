@@ -72,6 +72,7 @@ impl Hand {
     pub(super) fn with_policy(world: &World, name: &str, address: SocketAddr, policy: Policy) -> Self {
         let mut tasks = Tasks::new(CancellationToken::new());
         let parts = Parts {
+            broker: world.broker.clone(),
             store: world.store.clone(),
             relay: world.relay.clone(),
             client: Client::new(&options(address)).unwrap(),

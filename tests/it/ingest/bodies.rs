@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::client::{encoded, get, packet, post, send};
-use crate::world::World;
+use crate::world::{World, ingest_options};
 
 #[tokio::test]
 async fn a_hostile_call_id_is_one_call_or_one_clear_refusal() {
@@ -108,8 +108,7 @@ async fn a_packed_batch_is_unpacked_within_its_cap() {
 #[tokio::test]
 async fn a_call_takes_no_more_than_its_cap_and_a_copy_is_no_more() {
     let mut world = World::new().await;
-    let options =
-        Options { writers: 1, call_max_packets: 3, call_max_bytes: 1000, gap_grace: std::time::Duration::from_secs(1) };
+    let options = Options { writers: 1, call_max_packets: 3, call_max_bytes: 1000, ..ingest_options() };
     let doors = world.ingest_with(&options);
     for sequence in 1..=3 {
         assert_eq!(packet(&doors, "c", sequence, "x").await.text("status"), "accepted");

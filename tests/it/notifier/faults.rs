@@ -9,12 +9,12 @@ use callfleet::store::{Purpose, Store};
 
 use super::client::Client;
 use super::stage::{Stage, options};
-use crate::broker::proxy::Proxy;
-use crate::world::{World, database, nats};
+use crate::proxy::Proxy;
+use crate::world::{World, database, nats, setting};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn heartbeats_say_down_at_once_when_the_broker_is_gone() {
-    let proxy = Proxy::start().await;
+    let proxy = Proxy::to(&setting("NATS_URL")).await;
     let world = World::new().await;
     let settings =
         Settings { nats_prefix: world.name.parse().unwrap(), nats_replicas: 1, ack_wait: Duration::from_secs(30) };

@@ -34,7 +34,7 @@ pub(crate) async fn claimed(world: &World, call_id: &str) -> (Call, Uuid) {
     let token = Uuid::new_v4();
     let claim = Claim { key: key(call_id), generation: 1, token, worker: Arc::from("w1") };
     let mut session = Session::new(world.store.clone());
-    let (mut claimed, outgoing) = claim::claim(&mut session, &[claim], &world.policy).await.unwrap();
+    let (mut claimed, outgoing) = claim::claim(&mut session, &[claim], None, &world.policy).await.unwrap();
     world.relay.send(outgoing);
     match claimed.pop() {
         Some(Claimed::Held { call, .. }) => (*call, token),

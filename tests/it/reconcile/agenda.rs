@@ -8,7 +8,7 @@ use callfleet::reconcile::{Report, tick};
 use crate::world::World;
 
 pub(super) async fn look(world: &World) -> Report {
-    tick(&world.store, &world.relay, &world.policy).await.unwrap()
+    tick(&world.store, &world.broker, &world.relay, &world.policy).await.unwrap()
 }
 
 async fn reason(world: &World, version: i32) -> String {
@@ -40,6 +40,7 @@ async fn an_ended_call_with_gaps_completes_when_it_has_settled_and_not_before() 
 #[tokio::test]
 async fn a_call_without_an_end_completes_when_its_last_packet_is_long_ago() {
     let world = World::new().await;
+    world.is_storing().await;
     let key = world.open("c", &[1]).await;
     let idle = world.policy.idle_timeout;
     world.advance(idle / 2);

@@ -14,7 +14,7 @@ async fn dead(world: &World, id: &str) -> CallKey {
     let (token, worker) = (Uuid::new_v4(), "w".into());
     let mut session = Session::new(world.store.clone());
     let wish = Claim { key, generation: 1, token, worker };
-    world.relay.send(claim(&mut session, &[wish], &world.policy).await.unwrap().1);
+    world.relay.send(claim(&mut session, &[wish], None, &world.policy).await.unwrap().1);
     let failure = Failure::new(Class::Permanent, Stage::Ask, Some(422), "no");
     let ending = Ending::Failed { failure, delay: std::time::Duration::ZERO };
     let outcome = Record { key, token, worker: "w".into(), sent: None, ending };

@@ -21,7 +21,7 @@ async fn take(world: &World, key: callfleet::domain::CallKey) -> Uuid {
     let token = Uuid::new_v4();
     let wish = Claim { key, generation: 1, token, worker: "doomed".into() };
     let mut session = Session::new(world.store.clone());
-    let (answers, outgoing) = claim(&mut session, &[wish], &world.policy).await.unwrap();
+    let (answers, outgoing) = claim(&mut session, &[wish], None, &world.policy).await.unwrap();
     assert!(matches!(answers[..], [Claimed::Held { .. }]), "{answers:?}");
     world.relay.send(outgoing);
     token

@@ -1,0 +1,4 @@
+mod away;
+mod gates;
+mod poison;
+mod scene;
