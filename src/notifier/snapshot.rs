@@ -69,7 +69,7 @@ impl<'a> Snapshot<'a> {
                 .filter_map(|id| CallId::new(id.as_str()).ok())
                 .map(|id| CallKey::derive(&tenant, &id))
                 .collect();
-            let mut calls = self.read(present::of(&self.shared.store, &keys)).await?;
+            let mut calls = self.read(Box::pin(present::of(&self.shared.store, &keys))).await?;
             calls.retain(|call| self.holds(call));
             let count = calls.len() as u64;
             self.by_id = Some(calls);

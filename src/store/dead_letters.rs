@@ -95,10 +95,13 @@ pub async fn send_again(store: &Store, subjects: &[String]) -> Result<Vec<Outgoi
     )
     .fetch_all(&mut *tx)
     .await?;
-    let message =
-        |msg_id, subject, payload| Outgoing { msg_id, subject, payload: Bytes::from(payload), replaces: false };
-    let messages: Vec<Outgoing> =
-        rows.into_iter().map(|row| message(row.msg_id, row.subject, Vec::<u8>::from(row.payload))).collect();
+    let message = |msg_id, subject, payload: Vec<u8>| Outgoing {
+        msg_id,
+        subject,
+        payload: Bytes::from(payload),
+        replaces: false,
+    };
+    let messages: Vec<Outgoing> = rows.into_iter().map(|row| message(row.msg_id, row.subject, row.payload)).collect();
     outbox::append(&mut tx, &messages, store.now()).await?;
     tx.commit().await?;
     Ok(messages)

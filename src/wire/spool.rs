@@ -96,7 +96,9 @@ pub fn messages(entries: &[SpooledEntry<'_>]) -> Vec<(usize, Vec<u8>)> {
             }
         }
     }
-    messages.iter_mut().for_each(|(_, message)| message.extend_from_slice(b"]}"));
+    for (_, message) in &mut messages {
+        message.extend_from_slice(b"]}");
+    }
     messages
 }
 
