@@ -14,7 +14,7 @@ const LATENCY_BUCKETS_S: &[f64] =
     &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
 /// Libraries that repeat what we log ourselves; a filter that names them has its way.
-const QUIET: &str = "async_nats=warn";
+const QUIET: &str = "async_nats=warn,sqlx_core::pool=off";
 
 /// How a process logs.
 #[derive(Args, Clone, Debug)]

@@ -4,11 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::change::job_message;
-use super::{Store, StoreError, attempts, calls, change, outbox};
+use super::{Link, Store, StoreError, attempts, calls, change, outbox};
 use crate::domain::{Call, CallKey, Change, Issue};
 use crate::wire::outgoing::Outgoing;
 
@@ -44,10 +43,7 @@ pub async fn postpone(store: &Store, calls: &[(&Call, DateTime<Utc>)]) -> Result
     postpone_in(&mut connection, calls).await
 }
 
-async fn postpone_in(
-    connection: &mut PgConnection,
-    calls: &[(&Call, DateTime<Utc>)],
-) -> Result<HashSet<CallKey>, StoreError> {
+async fn postpone_in(connection: &mut Link, calls: &[(&Call, DateTime<Utc>)]) -> Result<HashSet<CallKey>, StoreError> {
     let keys = sqlx::query_scalar!(
         r#"/* agenda.postpone */
         WITH n AS (

@@ -1,12 +1,11 @@
 //! `attempts`: one row for every request to the AI service.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::StoreError;
 use super::rows::column_count;
+use super::{Link, StoreError};
 use crate::domain::{Call, CallKey, Class, Failure, Ranges};
 use crate::wire::dead_letter::FailedAttempt;
 
@@ -15,11 +14,7 @@ use crate::wire::dead_letter::FailedAttempt;
 ///
 /// # Errors
 /// When the database is away.
-pub async fn begin(
-    connection: &mut PgConnection,
-    claimed: &[(&Call, &str)],
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
+pub async fn begin(connection: &mut Link, claimed: &[(&Call, &str)], now: DateTime<Utc>) -> Result<(), StoreError> {
     let keys: Vec<Uuid> = claimed.iter().map(|(call, _)| call.key.as_uuid()).collect();
     let generations: Vec<i32> = claimed.iter().map(|(call, _)| call.generation).collect();
     close_crashed(connection, &keys, now).await?;
@@ -43,7 +38,7 @@ pub async fn begin(
 ///
 /// # Errors
 /// When the database is away.
-pub async fn close_crashed(connection: &mut PgConnection, keys: &[Uuid], now: DateTime<Utc>) -> Result<(), StoreError> {
+pub async fn close_crashed(connection: &mut Link, keys: &[Uuid], now: DateTime<Utc>) -> Result<(), StoreError> {
     let crash = Failure::crash();
     sqlx::query!(
         r#"/* attempts.close_crashed */
@@ -80,7 +75,7 @@ pub struct Ended<'a> {
 ///
 /// # Errors
 /// When the database is away.
-pub async fn end(connection: &mut PgConnection, ended: &[Ended<'_>], now: DateTime<Utc>) -> Result<(), StoreError> {
+pub async fn end(connection: &mut Link, ended: &[Ended<'_>], now: DateTime<Utc>) -> Result<(), StoreError> {
     sqlx::query!(
         r#"/* attempts.end */
         UPDATE attempts a
@@ -111,7 +106,7 @@ pub async fn end(connection: &mut PgConnection, ended: &[Ended<'_>], now: DateTi
 ///
 /// # Errors
 /// When the database is away.
-pub async fn count_invalid(connection: &mut PgConnection, key: CallKey, generation: i32) -> Result<u32, StoreError> {
+pub async fn count_invalid(connection: &mut Link, key: CallKey, generation: i32) -> Result<u32, StoreError> {
     let count = sqlx::query_scalar!(
         r#"/* attempts.count_invalid */
         SELECT count(*) AS "count!" FROM attempts WHERE call_key = $1 AND generation = $2 AND class = 'invalid'"#,
@@ -128,7 +123,7 @@ pub async fn count_invalid(connection: &mut PgConnection, key: CallKey, generati
 /// # Errors
 /// When the database is away.
 pub async fn of_generation(
-    connection: &mut PgConnection,
+    connection: &mut Link,
     key: CallKey,
     generation: i32,
 ) -> Result<Vec<FailedAttempt>, StoreError> {

@@ -1,12 +1,11 @@
 //! `calls`: reading them, opening them, and marking their end.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::rows::{CallRow, Tags};
-use super::{Store, StoreError, change};
+use super::{Link, Store, StoreError, change};
 use crate::domain::{Call, CallKey, Change};
 use crate::wire::outgoing::Outgoing;
 
@@ -23,7 +22,7 @@ pub async fn find(store: &Store, key: CallKey) -> Result<Option<Call>, StoreErro
 ///
 /// # Errors
 /// When the database is away.
-pub async fn load(connection: &mut PgConnection, keys: &[CallKey]) -> Result<Vec<Call>, StoreError> {
+pub async fn load(connection: &mut Link, keys: &[CallKey]) -> Result<Vec<Call>, StoreError> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.as_uuid()).collect();
     let rows = sqlx::query_as!(
         CallRow,
@@ -46,7 +45,7 @@ pub async fn load(connection: &mut PgConnection, keys: &[CallKey]) -> Result<Vec
 ///
 /// # Errors
 /// When the database is away.
-pub(super) async fn lock(connection: &mut PgConnection, keys: &[CallKey]) -> Result<Vec<Call>, StoreError> {
+pub(super) async fn lock(connection: &mut Link, keys: &[CallKey]) -> Result<Vec<Call>, StoreError> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.as_uuid()).collect();
     let rows = sqlx::query_as!(
         CallRow,
@@ -70,7 +69,7 @@ pub(super) async fn lock(connection: &mut PgConnection, keys: &[CallKey]) -> Res
 /// # Errors
 /// When the database is away.
 pub async fn open(
-    connection: &mut PgConnection,
+    connection: &mut Link,
     openings: &[Change],
     now: DateTime<Utc>,
 ) -> Result<(Vec<CallKey>, Vec<Outgoing>), StoreError> {
@@ -126,7 +125,7 @@ pub struct EndMark {
 ///
 /// # Errors
 /// When the database is away.
-pub async fn mark_ended(connection: &mut PgConnection, ends: &[EndMark], now: DateTime<Utc>) -> Result<(), StoreError> {
+pub async fn mark_ended(connection: &mut Link, ends: &[EndMark], now: DateTime<Utc>) -> Result<(), StoreError> {
     let mut ends: Vec<&EndMark> = ends.iter().collect();
     ends.sort_unstable_by_key(|end| end.key);
     ends.dedup_by_key(|end| end.key);
@@ -168,7 +167,7 @@ pub struct Standing {
 ///
 /// # Errors
 /// When the database is away.
-pub async fn standing(connection: &mut PgConnection, keys: &[CallKey]) -> Result<Vec<Standing>, StoreError> {
+pub async fn standing(connection: &mut Link, keys: &[CallKey]) -> Result<Vec<Standing>, StoreError> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.as_uuid()).collect();
     let rows = sqlx::query!(
         r#"/* calls.standing */

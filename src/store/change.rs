@@ -4,12 +4,11 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::rows::column_count;
-use super::{Store, StoreError, calls, dead_letters, outbox};
+use super::{Link, Store, StoreError, calls, dead_letters, outbox};
 use crate::domain::{Call, CallKey, Change};
 use crate::wire::call::CallSummary;
 use crate::wire::feed::StateChanged;
@@ -68,7 +67,7 @@ pub async fn change(
 /// # Errors
 /// When the database is away, or refuses (a transition that is illegal, a constraint).
 pub async fn save(
-    connection: &mut PgConnection,
+    connection: &mut Link,
     changes: &[Change],
     now: DateTime<Utc>,
 ) -> Result<(HashSet<CallKey>, Vec<Outgoing>), StoreError> {
@@ -86,7 +85,7 @@ pub async fn save(
 /// # Errors
 /// As there, and when one met a conflict all the same.
 pub(super) async fn save_locked(
-    connection: &mut PgConnection,
+    connection: &mut Link,
     changes: &[Change],
     now: DateTime<Utc>,
 ) -> Result<Vec<Outgoing>, StoreError> {
@@ -97,7 +96,7 @@ pub(super) async fn save_locked(
     }
 }
 
-async fn update(connection: &mut PgConnection, changes: &[Change]) -> Result<HashSet<CallKey>, StoreError> {
+async fn update(connection: &mut Link, changes: &[Change]) -> Result<HashSet<CallKey>, StoreError> {
     let mut sorted: Vec<&Call> = changes.iter().map(|change| &change.call).collect();
     sorted.sort_unstable_by_key(|call| call.key);
     let calls = || sorted.iter();
@@ -157,7 +156,7 @@ async fn update(connection: &mut PgConnection, changes: &[Change]) -> Result<Has
 
 /// Writes the timeline and the outbox for changes whose rows are written in the same transaction.
 pub(super) async fn announce(
-    connection: &mut PgConnection,
+    connection: &mut Link,
     changes: &[&Change],
     now: DateTime<Utc>,
 ) -> Result<Vec<Outgoing>, StoreError> {

@@ -2,15 +2,19 @@
 //! a lease is over.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+
+/// An answer that took longer says too little about the time.
+const ROUND_TRIP_MAX: TimeDelta = TimeDelta::seconds(1);
 
 /// The time that every statement is given. A clone is the same clock.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     ahead_micros: Arc<AtomicI64>,
+    is_set: Arc<AtomicBool>,
     advanced_micros: Arc<AtomicI64>,
 }
 
@@ -34,9 +38,14 @@ impl Clock {
         self.advanced_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// Takes over the database's time, read between `asked` and now.
+    /// Takes over the database's time, read between `asked` and now. Not when the answer was long on
+    /// its way: half of that time is what nobody knows, and the former reading is better.
     pub(super) fn set(&self, asked: DateTime<Utc>, database: DateTime<Utc>) {
-        let midway = asked + (Utc::now() - asked) / 2;
+        let round_trip = Utc::now() - asked;
+        if self.is_set.swap(true, Ordering::Relaxed) && round_trip > ROUND_TRIP_MAX {
+            return;
+        }
+        let midway = asked + round_trip / 2;
         let ahead = (database - midway).num_microseconds().unwrap_or(0);
         self.ahead_micros.store(ahead, Ordering::Relaxed);
     }

@@ -2,9 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgConnection;
 
-use super::{Store, StoreError};
+use super::{Link, Store, StoreError};
 
 /// Calls by what is to come of them. Every call is in exactly one of these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -44,7 +43,7 @@ pub async fn buckets(store: &Store) -> Result<Buckets, StoreError> {
     buckets_of(&mut connection).await
 }
 
-pub(super) async fn buckets_of(connection: &mut PgConnection) -> Result<Buckets, StoreError> {
+pub(super) async fn buckets_of(connection: &mut Link) -> Result<Buckets, StoreError> {
     Ok(sqlx::query_as!(
         Buckets,
         r#"/* counts.buckets */
@@ -181,7 +180,7 @@ pub struct PacketTotals {
     pub conflicts: i64,
 }
 
-pub(super) async fn packets_of(connection: &mut PgConnection) -> Result<PacketTotals, StoreError> {
+pub(super) async fn packets_of(connection: &mut Link) -> Result<PacketTotals, StoreError> {
     Ok(sqlx::query_as!(
         PacketTotals,
         r#"/* counts.packets */

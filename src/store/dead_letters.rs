@@ -1,9 +1,8 @@
 //! `dead_letters`: calls that were given up, one to one with the messages of the dead-letter stream.
 
 use bytes::Bytes;
-use sqlx::PgConnection;
 
-use super::{Store, StoreError, attempts, outbox};
+use super::{Link, Store, StoreError, attempts, outbox};
 use crate::domain::{Call, CallKey, Failure};
 use crate::wire::call::CallSummary;
 use crate::wire::dead_letter::DeadLetter;
@@ -14,11 +13,7 @@ use crate::wire::subject;
 ///
 /// # Errors
 /// When the database is away.
-pub(super) async fn append(
-    connection: &mut PgConnection,
-    call: &Call,
-    failure: &Failure,
-) -> Result<Outgoing, StoreError> {
+pub(super) async fn append(connection: &mut Link, call: &Call, failure: &Failure) -> Result<Outgoing, StoreError> {
     let letter = DeadLetter {
         v: 1,
         key: call.key.as_uuid(),

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 
-use super::{Store, StoreError};
+use super::{Link, Store, StoreError};
 use crate::wire::outgoing::Outgoing;
 
 /// Time in which the writer's own relay has a message to itself.
@@ -16,11 +15,7 @@ const OWN_RELAY_FIRST: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When the database is away.
-pub async fn append(
-    connection: &mut PgConnection,
-    messages: &[Outgoing],
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
+pub async fn append(connection: &mut Link, messages: &[Outgoing], now: DateTime<Utc>) -> Result<(), StoreError> {
     sqlx::query!(
         r#"/* outbox.append */
         INSERT INTO outbox (msg_id, subject, payload, replaces, available_at, created_at)
@@ -91,6 +86,21 @@ pub async fn lease(store: &Store, limit: i64, hold: Duration) -> Result<Vec<Outg
             replaces: row.replaces,
         })
         .collect())
+}
+
+/// Gives up the hold on messages that could not be published: from `at` on any relay may take them.
+///
+/// # Errors
+/// When the database is away; they are kept until their time is over.
+pub async fn put_back(store: &Store, msg_ids: &[String], at: DateTime<Utc>) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"/* outbox.put_back */ UPDATE outbox SET available_at = $2 WHERE msg_id = ANY($1) AND available_at > $2"#,
+        msg_ids,
+        at
+    )
+    .execute(store.pool())
+    .await?;
+    Ok(())
 }
 
 /// What waits: how many messages, and since when the oldest does.

@@ -4,10 +4,9 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Store, StoreError};
+use super::{Link, Store, StoreError};
 use crate::domain::{CallKey, Packet, Ranges};
 
 /// Copies of one packet with other content that are kept aside; further ones are only counted.
@@ -18,7 +17,7 @@ const CONFLICTS_KEPT: i64 = 16;
 ///
 /// # Errors
 /// When the database is away.
-pub async fn store(connection: &mut PgConnection, packets: &[&Packet]) -> Result<HashSet<(CallKey, i64)>, StoreError> {
+pub async fn store(connection: &mut Link, packets: &[&Packet]) -> Result<HashSet<(CallKey, i64)>, StoreError> {
     let rows = sqlx::query!(
         r#"/* packets.store */
         INSERT INTO packets (call_key, sequence, data, sent_at, received_at)
@@ -41,7 +40,7 @@ pub async fn store(connection: &mut PgConnection, packets: &[&Packet]) -> Result
 /// # Errors
 /// When the database is away.
 pub async fn which_are_stored(
-    connection: &mut PgConnection,
+    connection: &mut Link,
     packets: &[&Packet],
 ) -> Result<HashSet<(CallKey, i64)>, StoreError> {
     let rows = sqlx::query!(
@@ -63,10 +62,7 @@ pub async fn which_are_stored(
 ///
 /// # Errors
 /// When the database is away.
-pub async fn which_exist(
-    connection: &mut PgConnection,
-    packets: &[&Packet],
-) -> Result<HashSet<(CallKey, i64)>, StoreError> {
+pub async fn which_exist(connection: &mut Link, packets: &[&Packet]) -> Result<HashSet<(CallKey, i64)>, StoreError> {
     let rows = sqlx::query!(
         r#"/* packets.which_exist */
         SELECT p.call_key, p.sequence FROM UNNEST($1::uuid[], $2::bigint[]) AS n (call_key, sequence)
@@ -84,7 +80,7 @@ pub async fn which_exist(
 ///
 /// # Errors
 /// When the database is away.
-pub async fn note_copies(connection: &mut PgConnection, copies: &[(&Packet, i32)]) -> Result<u64, StoreError> {
+pub async fn note_copies(connection: &mut Link, copies: &[(&Packet, i32)]) -> Result<u64, StoreError> {
     let keys: Vec<Uuid> = copies.iter().map(|(p, _)| p.key.as_uuid()).collect();
     let sequences: Vec<i64> = copies.iter().map(|(p, _)| p.sequence).collect();
     sqlx::query!(
@@ -129,7 +125,7 @@ pub async fn note_copies(connection: &mut PgConnection, copies: &[(&Packet, i32)
 ///
 /// # Errors
 /// When the database is away.
-pub async fn sizes(connection: &mut PgConnection, keys: &[CallKey]) -> Result<Vec<(CallKey, u64, u64)>, StoreError> {
+pub async fn sizes(connection: &mut Link, keys: &[CallKey]) -> Result<Vec<(CallKey, u64, u64)>, StoreError> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.as_uuid()).collect();
     let rows = sqlx::query!(
         r#"/* packets.sizes */
@@ -213,7 +209,7 @@ pub async fn of_call(store: &Store, key: CallKey) -> Result<Vec<StoredPacket>, S
 /// # Errors
 /// When the database is away.
 pub async fn last_received(
-    connection: &mut PgConnection,
+    connection: &mut Link,
     keys: &[CallKey],
 ) -> Result<Vec<(CallKey, DateTime<Utc>)>, StoreError> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.as_uuid()).collect();

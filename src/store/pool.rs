@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::postgres::PgConnectOptions;
 
-use super::{Clock, Options, StoreError, schema};
+use super::connections::{Connections, Settings};
+use super::{Clock, Options, StoreError, Transaction, schema};
 
 /// Settings of a role's sessions. Its statements find rows by their keys, in arrays whose length the
 /// planner cannot know: planning each anew took a third of the database's time under load, and a
@@ -32,7 +32,7 @@ pub enum Purpose {
 /// The database. A clone is the same pool.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: PgPool,
+    connections: Connections,
     /// Where it is, without credentials.
     place: Arc<str>,
     clock: Clock,
@@ -44,6 +44,9 @@ pub enum NoStore {
     /// Nobody answers there now.
     #[error("nothing answers at {0}: is PostgreSQL running, and is DATABASE_URL right?")]
     Away(String),
+    /// Who answers there takes no writes now.
+    #[error("{0} leads to a standby, which takes no writes: is it being promoted, or is DATABASE_URL that of a replica?")]
+    Standby(String),
     /// Whoever answers does not want us, or is no PostgreSQL.
     #[error("{0}")]
     Unusable(String),
@@ -75,22 +78,23 @@ impl Store {
     /// # Errors
     /// When the address is none.
     pub fn open(options: &Options, name: &str, purpose: Purpose) -> Result<Self, NoStore> {
-        let timeout_ms = options.database_timeout.as_millis().to_string();
         let connect: PgConnectOptions = options.database_url.parse().map_err(|error| {
             let form = "postgres://user:password@host:port/database";
             NoStore::Unusable(format!("DATABASE_URL is not a PostgreSQL address ({form}): {error}"))
         })?;
         let place =
             format!("{}:{}/{}", connect.get_host(), connect.get_port(), connect.get_database().unwrap_or_default());
+        let timeout_ms = options.database_timeout.as_millis().to_string();
+        // Our transactions wait for nothing but the database. One of a role that stands still is that
+        // of a process which was stopped or cut off, and others wait for the rows it has locked.
+        let idle_ms = if purpose == Purpose::Role { timeout_ms.as_str() } else { "60000" };
         let connect = connect
             .application_name(&format!("callfleet {name}"))
-            .options([("statement_timeout", timeout_ms.as_str()), ("idle_in_transaction_session_timeout", "60000")]);
+            .options([("statement_timeout", timeout_ms.as_str()), ("idle_in_transaction_session_timeout", idle_ms)]);
         let connect = if purpose == Purpose::Role { connect.options(ROLE_SETTINGS) } else { connect };
-        let pool = PgPoolOptions::new()
-            .max_connections(options.database_connections)
-            .acquire_timeout(options.database_timeout)
-            .connect_lazy_with(connect);
-        Ok(Self { pool, place: place.into(), clock: Clock::default() })
+        let (max, timeout) = (options.database_connections, options.database_timeout);
+        let connections = Connections::new(Settings { connect, purpose, max, timeout });
+        Ok(Self { connections, place: place.into(), clock: Clock::default() })
     }
 
     /// Waits until the database answers, for the time that it has for a statement, and reads its clock.
@@ -98,9 +102,15 @@ impl Store {
     /// # Errors
     /// Why it cannot be used.
     pub async fn answers(&self) -> Result<(), NoStore> {
-        let connected = self.pool.acquire().await.map(drop);
-        connected.map_err(|error| unusable(&self.place, &error))?;
-        self.sync_clock().await.map_err(|error| NoStore::Unusable(error.to_string()))
+        let connected = self.connections.acquire().await.map(drop);
+        connected.map_err(|error| match error {
+            _ if self.connections.lead_to_a_standby() => NoStore::Standby(self.place.to_string()),
+            error => unusable(&self.place, &error),
+        })?;
+        self.sync_clock().await.map_err(|error| match error {
+            error if error.is_transient() => NoStore::Away(self.place.to_string()),
+            error => NoStore::Unusable(error.to_string()),
+        })
     }
 
     /// The database's present.
@@ -121,8 +131,9 @@ impl Store {
     /// When the database is away.
     pub async fn sync_clock(&self) -> Result<(), StoreError> {
         let asked = Utc::now();
-        let database =
-            sqlx::query_scalar!(r#"/* clock.sync */ SELECT clock_timestamp() AS "now!""#).fetch_one(&self.pool).await?;
+        let database = sqlx::query_scalar!(r#"/* clock.sync */ SELECT clock_timestamp() AS "now!""#)
+            .fetch_one(&self.connections)
+            .await?;
         self.clock.set(asked, database);
         Ok(())
     }
@@ -131,19 +142,19 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        Ok(self.pool.begin().await?)
+    pub async fn begin(&self) -> Result<Transaction<'static>, StoreError> {
+        Transaction::on(self.connections.acquire().await?, "BEGIN").await
     }
 
     /// Closes all connections, waiting at most `deadline` for those in use.
     pub async fn close(&self, deadline: Duration) {
-        if tokio::time::timeout(deadline, self.pool.close()).await.is_err() {
+        if tokio::time::timeout(deadline, self.connections.close()).await.is_err() {
             tracing::warn!("connections to PostgreSQL still in use at the end");
         }
     }
 
-    pub(super) const fn pool(&self) -> &PgPool {
-        &self.pool
+    pub(super) const fn pool(&self) -> &Connections {
+        &self.connections
     }
 }
 

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Session, StoreError, attempts, calls, change, results};
+use super::{Link, Session, StoreError, attempts, calls, change, results};
 use crate::domain::{Call, CallKey, Change, Class, Failure, Holder, Policy, Ranges, Refused};
 use crate::wire::outgoing::Outgoing;
 
@@ -117,7 +116,7 @@ fn decide(
 }
 
 /// The unreadable answers of the call's generation, this one included.
-async fn invalid_answers(connection: &mut PgConnection, record: &Record, call: &Call) -> Result<u32, StoreError> {
+async fn invalid_answers(connection: &mut Link, record: &Record, call: &Call) -> Result<u32, StoreError> {
     match &record.ending {
         Ending::Failed { failure, .. } if failure.class == Class::Invalid => {
             Ok(attempts::count_invalid(connection, call.key, call.generation).await?.saturating_add(1))

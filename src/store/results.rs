@@ -1,10 +1,9 @@
 //! `results`: what the AI service answered.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 
-use super::StoreError;
 use super::rows::column_count;
+use super::{Link, StoreError};
 use crate::domain::Call;
 
 /// Stores answers (call, transcript, whole answer), in the transaction that archives the calls.
@@ -12,7 +11,7 @@ use crate::domain::Call;
 /// # Errors
 /// When the database is away, or a generation has an answer already.
 pub async fn append(
-    connection: &mut PgConnection,
+    connection: &mut Link,
     answers: &[(&Call, &str, &str)],
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {

@@ -13,7 +13,10 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 /// When a migration fails, or the schema is newer than this program or was made by other migrations.
 pub async fn migrate(store: &Store) -> anyhow::Result<Vec<i64>> {
     let before = applied(store).await?;
-    MIGRATIONS.run(store.pool()).await.context("the schema could not be brought to this version")?;
+    MIGRATIONS
+        .run(&store.pool().without_deadline())
+        .await
+        .context("the schema could not be brought to this version")?;
     let after = applied(store).await?;
     Ok(after.into_iter().filter(|version| !before.contains(version)).collect())
 }

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use sqlx::{Postgres, Transaction};
+use super::{Store, StoreError, Transaction};
 
-use super::{Store, StoreError};
+/// Time for an answer beyond the server's own limit for the statement.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A transaction that reads and sees the database as it was at its first statement; each statement
 /// may take `patience`.
 ///
 /// # Errors
 /// When the database is away.
-pub(super) async fn begin(store: &Store, patience: Duration) -> Result<Transaction<'static, Postgres>, StoreError> {
-    let mut tx = store.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+pub(super) async fn begin(store: &Store, patience: Duration) -> Result<Transaction<'static>, StoreError> {
+    let link = store.pool().acquire().await?;
+    let mut tx = Transaction::on(link, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    tx.be_patient(patience + GRACE);
     let patience_ms = patience.as_millis().to_string();
     sqlx::query!(
         "/* snapshot.patience */ SELECT set_config('statement_timeout', $1, true) AS statement,

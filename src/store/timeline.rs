@@ -1,10 +1,9 @@
 //! How a call came to be what it is, and what it waits for.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 use sqlx::types::Json;
 
-use super::{Store, StoreError, calls};
+use super::{Link, Store, StoreError, calls};
 use crate::domain::{Call, CallKey, LastAttempt, Ranges, waiting};
 use crate::wire::call::{Timeline, TimelineEntry};
 
@@ -20,7 +19,10 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 /// When the database is away.
 pub async fn of_call(store: &Store, key: CallKey) -> Result<Option<Timeline>, StoreError> {
     let mut tx = super::snapshot::begin(store, PATIENCE).await?;
-    let Some(call) = calls::load(&mut tx, &[key]).await?.pop() else { return Ok(None) };
+    let Some(call) = calls::load(&mut tx, &[key]).await?.pop() else {
+        tx.rollback().await?;
+        return Ok(None);
+    };
     let transitions = transitions(&mut tx, &call).await?;
     let attempts = attempts(&mut tx, key).await?;
     tx.rollback().await?;
@@ -37,7 +39,7 @@ pub async fn of_call(store: &Store, key: CallKey) -> Result<Option<Timeline>, St
     }))
 }
 
-async fn transitions(connection: &mut PgConnection, call: &Call) -> Result<Vec<TimelineEntry>, StoreError> {
+async fn transitions(connection: &mut Link, call: &Call) -> Result<Vec<TimelineEntry>, StoreError> {
     let rows = sqlx::query!(
         r#"/* timeline.transitions */
         SELECT version, from_state, to_state, ai_status, at, actor, reason
@@ -67,7 +69,7 @@ async fn transitions(connection: &mut PgConnection, call: &Call) -> Result<Vec<T
         .collect()
 }
 
-async fn attempts(connection: &mut PgConnection, key: CallKey) -> Result<Vec<TimelineEntry>, StoreError> {
+async fn attempts(connection: &mut Link, key: CallKey) -> Result<Vec<TimelineEntry>, StoreError> {
     let rows = sqlx::query!(
         r#"/* timeline.attempts */
         SELECT generation, attempt, worker, started_at, charged, ended_at, class, http_status, fingerprint, message,

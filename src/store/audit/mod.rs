@@ -12,10 +12,9 @@ mod packets;
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::{Postgres, Transaction};
 
 use super::counts::{self, Buckets, PacketTotals};
-use super::{Store, StoreError, snapshot};
+use super::{Store, StoreError, Transaction, snapshot};
 
 /// Time that each question may take: a database of many millions of rows is read whole.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -23,7 +22,7 @@ const PATIENCE: Duration = Duration::from_mins(10);
 /// The database as it was at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
-    tx: Transaction<'static, Postgres>,
+    tx: Transaction<'static>,
 }
 
 /// Something that does not balance.
@@ -90,6 +89,6 @@ impl Snapshot {
     /// # Errors
     /// When the database is away.
     pub async fn end(self) -> Result<(), StoreError> {
-        Ok(self.tx.rollback().await?)
+        self.tx.rollback().await
     }
 }
