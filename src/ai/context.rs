@@ -1,12 +1,14 @@
 //! What the steps of a job share: the store, the service, the leases, and the batches.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fastrand::Rng;
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use super::leases::Leases;
@@ -44,6 +46,8 @@ pub struct Context {
     pub(super) records: Group<Arc<Record>, Result<Call, Refused>>,
     pub(super) memory: Memory,
     pub(super) away: Away,
+    /// Asks to begin no more.
+    pub(super) ending: CancellationToken,
     rng: Mutex<Rng>,
 }
 
@@ -67,7 +71,8 @@ pub struct Parts {
 }
 
 impl Context {
-    /// A context whose batches are written by `tasks` until it is dropped.
+    /// A context whose batches are written by `tasks` until it is dropped, and whose jobs no longer
+    /// begin once those are told to stop.
     pub fn new(parts: Parts, tasks: &mut Tasks) -> Self {
         let Parts { store, broker, relay, client, policy, worker, rng } = parts;
         let (claims, claim_writer) = group("claims", MAX_WAITING, MAX_ROWS);
@@ -93,6 +98,7 @@ impl Context {
             records,
             memory: Memory::new(MEMORY_MAX_BYTES),
             away: Away::default(),
+            ending: tasks.shutdown().clone(),
             rng: Mutex::new(rng),
         }
     }
@@ -179,16 +185,41 @@ fn kib(bytes: u64) -> u32 {
     u32::try_from(bytes / 1024).unwrap_or(u32::MAX).max(1)
 }
 
-/// Whether the database was away when last asked.
+/// Whether the database took what jobs had to say when it was last asked.
 #[derive(Debug, Default)]
-pub(super) struct Away(AtomicBool);
+pub(super) struct Away {
+    is_set: AtomicBool,
+    failing_since: Mutex<Option<Instant>>,
+}
 
 impl Away {
-    pub(super) fn set(&self, away: bool) {
-        self.0.store(away, Ordering::Relaxed);
+    /// It did not.
+    pub(super) fn failed(&self, now: Instant) {
+        self.is_set.store(true, Ordering::Relaxed);
+        self.since().get_or_insert(now);
+    }
+
+    /// It did.
+    pub(super) fn answered(&self) {
+        self.is_set.store(false, Ordering::Relaxed);
+        *self.since() = None;
+    }
+
+    /// It can be read, at least: another try is worth it.
+    pub(super) fn try_again(&self) {
+        self.is_set.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_set.load(Ordering::Relaxed)
+    }
+
+    /// For how long it has taken nothing; none when it took the last.
+    pub(super) fn failing_for(&self, now: Instant) -> Option<Duration> {
+        self.since().map(|since| now.saturating_duration_since(since))
+    }
+
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.failing_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

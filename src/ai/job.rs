@@ -23,7 +23,7 @@ use crate::wire;
 use crate::wire::job::Job;
 
 /// Pause between tries while the database is away, at most.
-const AWAY_PAUSE: Duration = Duration::from_secs(2);
+const AWAY_PAUSE: Duration = Duration::from_secs(1);
 /// Pause before a call is tried again of which packets may wait in the spool.
 const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 /// How much more memory a call's packets take on their way: the rows, and the request with its escapes.
@@ -67,7 +67,7 @@ pub struct Loaded {
 
 /// Takes a job through its steps. `stop` asks for it back, uncharged.
 pub async fn run(context: &Context, job: &Job, stop: &CancellationToken) -> Verdict {
-    if stop.is_cancelled() {
+    if stop.is_cancelled() || context.ending.is_cancelled() {
         return Verdict::RetryAfter(Duration::ZERO);
     }
     let held = match claim(context, job).await {
@@ -99,9 +99,7 @@ pub async fn run(context: &Context, job: &Job, stop: &CancellationToken) -> Verd
 pub async fn claim(context: &Context, job: &Job) -> Result<Held, Verdict> {
     let (key, generation) = (job.call_key(), job.generation);
     let wish = Claim { key, generation, token: Uuid::new_v4(), worker: context.worker.clone() };
-    let answer = context.claims.ask(wish).await;
-    context.away.set(matches!(&answer, Err(error) if error.is_transient()));
-    match answer {
+    match ask_to_claim(context, wish).await {
         Ok(Claimed::Held { call, packet_bytes }) => match call.lease {
             Some(lease) => Ok(Held { lease: context.leases.hold(key, lease), call: *call, packet_bytes }),
             None => Err(Verdict::RetryAfter(Duration::ZERO)),
@@ -113,6 +111,28 @@ pub async fn claim(context: &Context, job: &Job) -> Result<Held, Verdict> {
                 if error.is_transient() || matches!(error, Unanswered::Gone) { AWAY_PAUSE } else { NAK_DELAY_MAX };
             tracing::warn!(call = %key, %error, "a job could not be claimed");
             Err(Verdict::RetryAfter(context.with_rng(|rng| delay.mul_f64(0.5 + rng.f64() / 2.0))))
+        }
+    }
+}
+
+/// Claims, and tries again while the database is away, for the length of a lease. A claim whose answer
+/// was lost may have been carried out: under the same token it is found and taken up, where a new one
+/// would wait for the end of the lost one's lease and be charged for it.
+async fn ask_to_claim(context: &Context, wish: Claim) -> Result<Claimed, Unanswered> {
+    let begun = Instant::now();
+    loop {
+        let answer = context.claims.ask(wish.clone()).await;
+        if !matches!(&answer, Err(error) if error.is_transient()) {
+            context.away.answered();
+            return answer;
+        }
+        context.away.failed(Instant::now());
+        if begun.elapsed() >= context.policy.lease {
+            return answer;
+        }
+        tokio::select! {
+            () = pause(context) => {}
+            () = context.ending.cancelled() => return answer,
         }
     }
 }
@@ -136,7 +156,8 @@ fn refused(reason: &'static str, verdict: Verdict) -> Verdict {
     verdict
 }
 
-/// Reads the call's packets, after the claim: what comes later is late.
+/// Reads the call's packets, after the claim: what comes later is late. Tried again while the database
+/// is away: reading changes nothing.
 ///
 /// # Errors
 /// When the database refuses; while it is away this waits.

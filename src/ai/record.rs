@@ -1,7 +1,7 @@
 //! The last step: what came of an attempt is recorded, and becomes the job's verdict.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -10,11 +10,13 @@ use super::classify::Failed;
 use super::context::Context;
 use super::job::{Held, Verdict, pause};
 use crate::domain::policy::NAK_DELAY_MAX;
-use crate::domain::{AiStatus, Call, Class, Failure, Ranges};
+use crate::domain::{AiStatus, Call, CallKey, Class, Failure, Ranges};
+use crate::store::calls;
 use crate::store::record::{Ending, Record};
 
 /// Records what came of the attempt. While the database is away this tries again for as long as the
-/// lease stands and nobody asks to `stop`.
+/// lease stands and nobody asks to `stop`: a record that was carried out although its answer was lost
+/// has ended the lease, so that the next try can change nothing, and finds what the first one did.
 pub async fn record(
     context: &Context,
     held: &Held,
@@ -24,17 +26,26 @@ pub async fn record(
 ) -> Verdict {
     let (key, token) = (held.call.key, held.lease.token());
     let record = Arc::new(Record { key, token, worker: context.worker.clone(), sent, ending });
+    let mut is_in_doubt = false;
     loop {
         match context.records.ask(Arc::clone(&record)).await {
-            Ok(Ok(call)) => return recorded(&call, &record.ending),
+            Ok(Ok(call)) => {
+                context.away.answered();
+                return recorded(&call, &record.ending);
+            }
             Ok(Err(why)) => {
+                let found = if is_in_doubt { ended(context, key).await } else { None };
+                if let Some(call) = found {
+                    return recorded(&call, &record.ending);
+                }
                 tracing::info!(call = %key, %why, "the result came too late and was dropped");
                 metrics::counter!("callfleet_results_refused_total").increment(1);
                 return Verdict::Leave("lease lost");
             }
             Err(error) if error.is_transient() && !stop.is_cancelled() && held.lease.stands(context.store.now()) => {
                 tracing::warn!(call = %key, %error, "a result could not be recorded yet");
-                context.away.set(true);
+                context.away.failed(Instant::now());
+                is_in_doubt = true;
                 pause(context).await;
             }
             Err(error) => {
@@ -43,6 +54,12 @@ pub async fn record(
             }
         }
     }
+}
+
+/// The call, unless a worker is at it.
+async fn ended(context: &Context, key: CallKey) -> Option<Call> {
+    let found = calls::find(&context.store, key).await;
+    found.ok().flatten().filter(|call| call.ai_status != AiStatus::Running)
 }
 
 fn recorded(call: &Call, ending: &Ending) -> Verdict {

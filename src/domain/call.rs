@@ -244,6 +244,12 @@ impl Call {
         }
     }
 
+    /// Whether `holder` has claimed it, and its lease stands.
+    #[must_use]
+    pub fn is_held_by(&self, holder: Holder<'_>, now: DateTime<Utc>) -> bool {
+        self.held_by(holder).is_ok() && self.lease.is_some_and(|lease| lease.until > now)
+    }
+
     fn held_by(&self, holder: Holder<'_>) -> Result<(), Refused> {
         if self.lease.is_some_and(|lease| lease.token == holder.token) { Ok(()) } else { Err(Refused::LeaseLost) }
     }

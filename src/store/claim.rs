@@ -1,4 +1,7 @@
 //! Claims: workers take jobs, many in one transaction, and each attempt is counted before it begins.
+//!
+//! A claim that had no answer may be made again under the same token: one that was carried out after
+//! all is found by its lease, and not counted twice.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -70,6 +73,11 @@ pub async fn claim(
             answers.push(Claimed::Missing);
             continue;
         };
+        let packet_bytes = bytes.get(&claim.key).copied().unwrap_or(0);
+        if call.is_held_by(holder, now) {
+            answers.push(Claimed::Held { call: Box::new(call.clone()), packet_bytes });
+            continue;
+        }
         if spooled_since.is_some_and(|since| call.completed_at.is_some_and(|at| at >= since)) {
             answers.push(Claimed::Refused(Refused::Spooled));
             continue;
@@ -79,7 +87,6 @@ pub async fn claim(
             Ok(change) => {
                 // A second claim of the same call in this batch meets the first one's lease.
                 call.clone_from(&change.call);
-                let packet_bytes = bytes.get(&claim.key).copied().unwrap_or(0);
                 answers.push(Claimed::Held { call: Box::new(change.call.clone()), packet_bytes });
                 begun.push(&claim.worker);
                 changes.push(change);
@@ -87,7 +94,7 @@ pub async fn claim(
         }
     }
     if changes.is_empty() {
-        // Dropped alone, it would hold its locks until the session's next use.
+        // Dropped alone, it would cost the session its connection.
         tx.rollback().await?;
         return Ok((answers, Vec::new()));
     }

@@ -83,7 +83,7 @@ pub async fn record(
         }
     }
     if taken.is_empty() {
-        // Dropped alone, it would hold its locks until the session's next use.
+        // Dropped alone, it would cost the session its connection.
         tx.rollback().await?;
         return Ok((answers, Vec::new()));
     }
