@@ -1,22 +1,25 @@
 //! The loop of one lane: pull no more jobs than there are free slots, run each, carry out its verdict.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
+use super::feeding::Feeding;
 use super::job::{self, Verdict};
 use super::moves::Moves;
 use super::slots::{Reserved, Slots};
-use crate::broker::{Consumer, Delivery};
+use crate::broker::{ConsumeError, Consumer, Delivery, PullError};
 
-/// Time that a pull waits for jobs, when slots stay free.
-const PULL_EXPIRES: Duration = Duration::from_secs(5);
+/// Time that a pull waits for jobs, when slots stay free. So long it takes at most until a server that
+/// has fallen silent is noticed, and until a worker that ends has given back what was on its way.
+const PULL_EXPIRES: Duration = Duration::from_secs(1);
 /// Pause after an error, about.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
+/// Pause once the connection is there again, about.
+const CONNECTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the lanes of a worker share.
 #[derive(Clone, Debug)]
@@ -35,6 +38,7 @@ pub(super) struct Lanes {
 /// Runs the jobs of one lane until it is asked to stop and the last one has ended.
 pub(super) async fn run(lanes: Lanes, consumer: Consumer) {
     let mut jobs = JoinSet::new();
+    let mut feeding = Feeding::new(lanes.moves.clone(), consumer.lane(), Instant::now());
     while !lanes.stop.is_cancelled() {
         if lanes.context.away.is_set() {
             wait_for_database(&lanes).await;
@@ -45,7 +49,14 @@ pub(super) async fn run(lanes: Lanes, consumer: Consumer) {
             () = lanes.stop.cancelled() => None,
         };
         let Some(reserved) = reserved else { break };
-        pull(&lanes, &consumer, reserved, &mut jobs).await;
+        match pull(&lanes, &consumer, reserved, &mut jobs).await {
+            Ok(0) => feeding.brought_nothing(&consumer, Instant::now()).await,
+            Ok(_) => feeding.brought_jobs(Instant::now()),
+            Err(error) => {
+                feeding.failed(&error.to_string(), Instant::now());
+                pause_after(&lanes, &consumer, &error).await;
+            }
+        }
         while let Some(ended) = jobs.try_join_next() {
             note_panic(ended);
         }
@@ -55,38 +66,32 @@ pub(super) async fn run(lanes: Lanes, consumer: Consumer) {
     }
 }
 
-/// One pull: its jobs are begun as they come.
-async fn pull(lanes: &Lanes, consumer: &Consumer, mut reserved: Reserved, jobs: &mut JoinSet<()>) {
+/// One pull: its jobs are begun as they come. Returns how many there were.
+///
+/// It goes on to its end, a moment later, when the worker is asked to stop: what the server has sent
+/// and nobody takes would wait for the end of its `ack_wait`. So it is given back, for when this pull
+/// is over, which would only get it again.
+async fn pull(
+    lanes: &Lanes,
+    consumer: &Consumer,
+    mut reserved: Reserved,
+    jobs: &mut JoinSet<()>,
+) -> Result<usize, ConsumeError> {
     let wanted = reserved.count();
-    let mut deliveries = match consumer.pull(wanted, PULL_EXPIRES).await {
-        Ok(deliveries) => deliveries,
-        Err(error) => return pause_after(lanes, consumer, &error.to_string()).await,
-    };
+    let over_at = Instant::now() + PULL_EXPIRES;
+    let mut deliveries = consumer.pull(wanted, PULL_EXPIRES).await?;
     let mut begun = 0;
-    loop {
-        let next = tokio::select! {
-            next = deliveries.next() => next,
-            () = lanes.stop.cancelled() => {
-                // What has arrived already would wait for its acknowledgement to run out.
-                while let Some(Ok(Some(delivery))) = deliveries.next().now_or_never() {
-                    give_back(&delivery).await;
-                }
-                return;
+    while let Some(delivery) = deliveries.next().await? {
+        match reserved.split_one().filter(|_| !lanes.stop.is_cancelled()) {
+            Some(slot) => {
+                begun += 1;
+                jobs.spawn(one(lanes.clone(), delivery, slot));
             }
-        };
-        match next {
-            Ok(Some(delivery)) => match reserved.split_one() {
-                Some(slot) => {
-                    begun += 1;
-                    jobs.spawn(one(lanes.clone(), delivery, slot));
-                }
-                None => give_back(&delivery).await,
-            },
-            Ok(None) => break,
-            Err(error) => return pause_after(lanes, consumer, &error.to_string()).await,
+            None => give_back(&delivery, over_at.saturating_duration_since(Instant::now())).await,
         }
     }
     lanes.slots.pulled(consumer.lane(), begun == wanted);
+    Ok(begun)
 }
 
 /// One job, from its delivery to its verdict carried out.
@@ -141,29 +146,37 @@ async fn carry_out(delivery: &Delivery, verdict: &Verdict) {
     }
 }
 
-async fn give_back(delivery: &Delivery) {
-    if let Err(error) = delivery.retry_after(Duration::ZERO).await {
+async fn give_back(delivery: &Delivery, delay: Duration) {
+    if let Err(error) = delivery.retry_after(delay).await {
         tracing::debug!(%error, "a job could not be given back");
     }
 }
 
-async fn pause_after(lanes: &Lanes, consumer: &Consumer, error: &str) {
-    tracing::warn!(lane = %consumer.lane(), error, "no jobs could be pulled");
+async fn pause_after(lanes: &Lanes, consumer: &Consumer, error: &ConsumeError) {
+    tracing::warn!(lane = %consumer.lane(), %error, "no jobs could be pulled");
     metrics::counter!("callfleet_pull_errors_total", "lane" => consumer.lane().as_str()).increment(1);
-    pause(lanes).await;
+    if matches!(error, ConsumeError::Pull(PullError::Disconnected)) {
+        tokio::select! {
+            () = consumer.connected() => {}
+            () = pause(lanes, ERROR_PAUSE) => {}
+        }
+        pause(lanes, CONNECTED_PAUSE).await;
+    } else {
+        pause(lanes, ERROR_PAUSE).await;
+    }
 }
 
 /// Without the database no job can be claimed: pulling would only push them into the future.
 async fn wait_for_database(lanes: &Lanes) {
     if lanes.context.store.sync_clock().await.is_ok() {
-        lanes.context.away.set(false);
+        lanes.context.away.try_again();
     } else {
-        pause(lanes).await;
+        pause(lanes, ERROR_PAUSE).await;
     }
 }
 
-async fn pause(lanes: &Lanes) {
-    let pause = lanes.context.with_rng(|rng| ERROR_PAUSE.mul_f64(0.5 + rng.f64()));
+async fn pause(lanes: &Lanes, about: Duration) {
+    let pause = lanes.context.with_rng(|rng| about.mul_f64(0.5 + rng.f64()));
     tokio::select! {
         () = tokio::time::sleep(pause) => {}
         () = lanes.stop.cancelled() => {}

@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod classify;
 pub mod client;
 pub mod context;
+mod feeding;
 pub mod job;
 mod lane;
 pub mod leases;

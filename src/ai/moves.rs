@@ -1,16 +1,21 @@
 //! Whether jobs move: what `/readyz` says of this worker's own work.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::context::Context;
+use crate::domain::Lane;
 use crate::service::health::Health;
 
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Time in which the database takes no claim and no record, while there are jobs, before they stand still.
+const AWAY_MAX: Duration = Duration::from_secs(10);
 
-/// The jobs in hand, and when one began or ended last. A clone is the same count.
+/// The jobs in hand, when one began or ended last, and which lanes get none. A clone is the same count.
 #[derive(Clone, Debug)]
 pub(super) struct Moves {
     state: Arc<Mutex<State>>,
@@ -20,6 +25,8 @@ pub(super) struct Moves {
 struct State {
     running: usize,
     moved_at: Instant,
+    /// Why a lane gets no jobs.
+    unfed: BTreeMap<Lane, String>,
 }
 
 /// A job in hand; it ends when this is dropped.
@@ -30,7 +37,7 @@ pub(super) struct Running {
 
 impl Moves {
     pub(super) fn new(now: Instant) -> Self {
-        Self { state: Arc::new(Mutex::new(State { running: 0, moved_at: now })) }
+        Self { state: Arc::new(Mutex::new(State { running: 0, moved_at: now, unfed: BTreeMap::new() })) }
     }
 
     pub(super) fn begin(&self) -> Running {
@@ -38,17 +45,38 @@ impl Moves {
         Running { moves: self.clone() }
     }
 
-    /// How many jobs are in hand that have not moved for so long; none when all is well.
-    fn stuck(&self, patience: Duration, now: Instant) -> Option<usize> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_stuck = state.running > 0 && now.saturating_duration_since(state.moved_at) > patience;
-        is_stuck.then_some(state.running)
+    /// The lane gets jobs, or there are none for it.
+    pub(super) fn is_fed(&self, lane: Lane) {
+        self.state().unfed.remove(&lane);
+    }
+
+    /// The lane gets no jobs, and it is not for lack of them as far as anybody can tell.
+    pub(super) fn is_unfed(&self, lane: Lane, why: String) {
+        self.state().unfed.insert(lane, why);
+    }
+
+    /// Why jobs do not move; none when all is well.
+    fn trouble(&self, patience: Duration, away_for: Option<Duration>, now: Instant) -> Option<String> {
+        let state = self.state();
+        let running = state.running;
+        if running > 0 && now.saturating_duration_since(state.moved_at) > patience {
+            return Some(format!("{running} jobs in hand and none moves"));
+        }
+        if running > 0 && away_for.is_some_and(|away| away > AWAY_MAX) {
+            return Some(format!("{running} jobs in hand and PostgreSQL takes nothing from them"));
+        }
+        state.unfed.iter().map(|(lane, why)| format!("lane {lane}: {why}")).next()
     }
 
     fn moved(&self, running: impl FnOnce(usize) -> usize) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = State { running: running(state.running), moved_at: Instant::now() };
+        let mut state = self.state();
+        state.running = running(state.running);
+        state.moved_at = Instant::now();
         metrics::gauge!("callfleet_jobs_in_hand").set(u32::try_from(state.running).map_or(f64::MAX, f64::from));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -58,13 +86,22 @@ impl Drop for Running {
     }
 }
 
-/// Reports the part `jobs` to `health` until `end`: it fails when there are jobs in hand and none
-/// has begun or ended for longer than `patience`.
-pub(super) async fn watch(moves: Moves, patience: Duration, health: Health, end: CancellationToken) {
+/// Reports the part `jobs` to `health` until `end`. It fails when there are jobs in hand and none has
+/// begun or ended for longer than `patience`, when the database takes nothing from them, and when a
+/// lane cannot be fed. A worker without jobs is well, and so is one whose jobs fail for the service's
+/// sake: they come and go.
+pub(super) async fn watch(
+    moves: Moves,
+    context: Arc<Context>,
+    patience: Duration,
+    health: Health,
+    end: CancellationToken,
+) {
     loop {
-        match moves.stuck(patience, Instant::now()) {
+        let now = Instant::now();
+        match moves.trouble(patience, context.away.failing_for(now), now) {
             None => health.ok("jobs"),
-            Some(running) => health.failing("jobs", format!("{running} jobs in hand and none moves")),
+            Some(trouble) => health.failing("jobs", trouble),
         }
         tokio::select! {
             () = end.cancelled() => return,
@@ -77,18 +114,41 @@ pub(super) async fn watch(moves: Moves, patience: Duration, health: Health, end:
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::Moves;
+    use super::{AWAY_MAX, Moves};
+    use crate::domain::Lane;
+
+    const PATIENCE: Duration = Duration::from_mins(1);
 
     #[test]
     fn jobs_are_stuck_only_while_there_are_some_and_none_moves() {
-        let patience = Duration::from_mins(1);
         let moves = Moves::new(Instant::now());
-        let later = Instant::now() + patience * 2;
-        assert_eq!(moves.stuck(patience, later), None);
+        let later = Instant::now() + PATIENCE * 2;
+        assert_eq!(moves.trouble(PATIENCE, None, later), None);
         let job = moves.begin();
-        assert_eq!(moves.stuck(patience, Instant::now()), None);
-        assert_eq!(moves.stuck(patience, later), Some(1));
+        assert_eq!(moves.trouble(PATIENCE, None, Instant::now()), None);
+        assert!(moves.trouble(PATIENCE, None, later).is_some());
         drop(job);
-        assert_eq!(moves.stuck(patience, later), None);
+        assert_eq!(moves.trouble(PATIENCE, None, later), None);
+    }
+
+    #[test]
+    fn a_database_that_takes_nothing_is_trouble_only_for_whoever_has_jobs() {
+        let moves = Moves::new(Instant::now());
+        let away = Some(AWAY_MAX * 2);
+        assert_eq!(moves.trouble(PATIENCE, away, Instant::now()), None);
+        let _job = moves.begin();
+        assert_eq!(moves.trouble(PATIENCE, Some(AWAY_MAX / 2), Instant::now()), None);
+        assert!(moves.trouble(PATIENCE, away, Instant::now()).is_some());
+    }
+
+    #[test]
+    fn a_lane_without_food_is_named_until_it_has_some() {
+        let moves = Moves::new(Instant::now());
+        moves.is_unfed(Lane::Replay, "the consumer is gone".to_owned());
+        moves.is_fed(Lane::Live);
+        let trouble = moves.trouble(PATIENCE, None, Instant::now()).unwrap();
+        assert!(trouble.contains("replay") && trouble.contains("the consumer is gone"), "{trouble}");
+        moves.is_fed(Lane::Replay);
+        assert_eq!(moves.trouble(PATIENCE, None, Instant::now()), None);
     }
 }

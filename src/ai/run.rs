@@ -70,7 +70,10 @@ pub async fn run(options: Options, worker: Worker, shutdown: CancellationToken) 
     tasks.spawn("leases", ending(leases.keep(store, lease, last_job_ended.clone())));
     let moves = Moves::new(Instant::now());
     let patience = options.ai_timeout + STUCK_AFTER;
-    tasks.spawn("job watch", ending(moves::watch(moves.clone(), patience, health, last_job_ended.clone())));
+    tasks.spawn(
+        "job watch",
+        ending(moves::watch(moves.clone(), Arc::clone(&context), patience, health, last_job_ended.clone())),
+    );
     let hand_back = CancellationToken::new();
     let slots = Slots::new(options.worker_concurrency);
     let lanes = Lanes { context, slots, moves, progress_interval, stop, hand_back };

@@ -57,14 +57,19 @@ async fn run(program: Program, shutdown: CancellationToken) -> anyhow::Result<()
     ai.check()?;
     let listener = listen::bind(listen, &access).await?;
     let store = Store::connect(&store, "ai-worker", Purpose::Role).await?;
-    let health = Health::new();
+    let health = Health::until(shutdown.clone());
     let broker = Broker::connect(&broker, "ai-worker", &health).await?;
-    topology::ensure(&broker).await?;
+    match topology::ensure(&broker).await {
+        // The reconciler makes them as soon as it can.
+        Err(error) if error.is_transient() => tracing::warn!(%error, "the streams cannot be looked at yet"),
+        ensured => drop(ensured?),
+    }
 
     let mut tasks = Tasks::new(shutdown.clone());
     let (relay, messages) = relay::channel();
     tasks.spawn("relay", relay::run(store.clone(), broker.clone(), messages, shutdown.clone()));
     tasks.spawn("database watch", store::watch::run(store.clone(), health.clone(), shutdown.clone()));
+    tasks.spawn("backlog watch", reconcile::watch_backlog(store.clone(), health.clone(), shutdown.clone()));
     let (policy, worker_policy) = (policy.clone(), policy);
     let reconciler = Reconciler { store: store.clone(), broker: broker.clone(), relay: relay.clone(), policy };
     tasks.spawn("reconciler", reconcile::run(reconciler, Intervals::from(&life), shutdown.clone()));

@@ -58,7 +58,7 @@ async fn run(program: Program, shutdown: CancellationToken) -> anyhow::Result<()
     let spool = Spool::new(broker.clone(), program.ingest.spool_r1);
     let store = Store::open(&program.store, "ingest", Purpose::Role)?;
     let is_cold = !is_there(&store, &spool).await?;
-    let health = Health::new();
+    let health = Health::until(shutdown.clone());
     let mut tasks = Tasks::new(shutdown.clone());
     let (relay, messages) = relay::channel();
     tasks.spawn("relay", relay::run_once_connected(store.clone(), broker, messages, shutdown.clone()));
@@ -76,7 +76,7 @@ async fn run(program: Program, shutdown: CancellationToken) -> anyhow::Result<()
 async fn is_there(store: &Store, spool: &Spool) -> anyhow::Result<bool> {
     match store.answers().await {
         Ok(()) => store::schema::check(store).await.map(|()| true),
-        Err(NoStore::Away(place)) if spool.may_keep() => {
+        Err(NoStore::Away(place) | NoStore::Standby(place)) if spool.may_keep() => {
             tracing::warn!(place, "PostgreSQL does not answer yet: packets go to the spool");
             Ok(false)
         }

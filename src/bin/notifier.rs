@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 async fn run(program: Program, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = listen::bind(program.listen, &program.access).await?;
     let store = Store::connect(&program.store, "notifier", Purpose::Role).await?;
-    let health = Health::new();
+    let health = Health::until(shutdown.clone());
     let notifier = Notifier::new(program.notifier, store.clone(), shutdown.clone());
     let router = notifier::router(notifier.clone()).merge(health.router());
     let mut tasks = Tasks::new(shutdown.clone());

@@ -57,6 +57,20 @@ impl Consumer {
         self.lane
     }
 
+    /// Waits until there is a connection.
+    pub async fn connected(&self) {
+        self.broker.connected().await;
+    }
+
+    pub(super) const fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// `<stream>.<consumer>`, as in the server's requests.
+    pub(super) fn path(&self) -> String {
+        format!("{}.{}", self.stream, self.lane)
+    }
+
     /// Asks for `max` jobs at most and for `expires` at most. Those that wait come at once, others
     /// as they are queued.
     ///

@@ -13,6 +13,7 @@ mod options;
 mod publish;
 mod pull;
 mod spool;
+mod stall;
 pub mod survey;
 pub mod topology;
 
@@ -24,3 +25,4 @@ pub use options::{Options, Prefix, ServerUrl, Settings};
 pub use publish::{PublishError, Published};
 pub use pull::PullError;
 pub use spool::{SpoolMessage, SpoolState};
+pub use stall::{Finding, Look, Stall};

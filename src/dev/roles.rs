@@ -43,7 +43,7 @@ pub(super) async fn start(options: UpOptions, places: Places, shutdown: Cancella
     let store = Store::connect_unchecked(&database, "up", Purpose::Role).await?;
     schema::migrate(&store).await?;
     schema::check(&store).await?;
-    let health = Health::new();
+    let health = Health::until(shutdown.clone());
     let broker = broker::Options { nats_url: places.nats_url, settings: options.streams };
     let broker = Broker::connect(&broker, "up", &health).await?;
     topology::ensure(&broker).await?;
@@ -52,6 +52,7 @@ pub(super) async fn start(options: UpOptions, places: Places, shutdown: Cancella
     let (relay, messages) = relay::channel();
     tasks.spawn("relay", relay::run(store.clone(), broker.clone(), messages, shutdown.clone()));
     tasks.spawn("database watch", store::watch::run(store.clone(), health.clone(), shutdown.clone()));
+    tasks.spawn("backlog watch", reconcile::watch_backlog(store.clone(), health.clone(), shutdown.clone()));
     if let Some(listener) = places.ai_listener {
         tasks.spawn("mock AI service", mock_ai::run(options.mock_ai, listener, shutdown.clone()));
     }

@@ -33,7 +33,7 @@ pub struct Issue {
 }
 
 /// The two lanes of the work stream: live calls come first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// Calls that have just ended.
     Live,

@@ -9,14 +9,17 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::telemetry;
 
 /// What a process knows of its own progress: one entry a part, each fine or failing with a reason.
 ///
-/// Parts report themselves; `/readyz` is red while any of them fails. A clone is the same registry.
+/// Parts report themselves; `/readyz` is red while any of them fails, and once the process is asked to
+/// end, so that nobody is sent here any more. A clone is the same registry.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
+    ending: CancellationToken,
     parts: Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>,
 }
 
@@ -25,6 +28,12 @@ impl Health {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// As [`Health::new`], for a process that `shutdown` ends.
+    #[must_use]
+    pub fn until(shutdown: CancellationToken) -> Self {
+        Self { ending: shutdown, ..Self::default() }
     }
 
     /// Records that `part` makes progress.
@@ -61,7 +70,10 @@ impl Health {
     }
 
     fn readiness(&self) -> impl IntoResponse + use<> {
-        let failures = self.failures();
+        let mut failures = self.failures();
+        if self.ending.is_cancelled() {
+            failures.insert("process", "it is about to end".to_owned());
+        }
         let status = if failures.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         (status, Json(json!({ "ready": failures.is_empty(), "failing": failures })))
     }

@@ -32,6 +32,14 @@ pub enum TopologyError {
     Plan(#[from] BadPlan),
 }
 
+impl TopologyError {
+    /// Whether it may pass by itself.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Api(ApiError::Disconnected | ApiError::TimedOut { .. } | ApiError::NoJetStream))
+    }
+}
+
 /// One setting that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
