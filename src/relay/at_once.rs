@@ -6,14 +6,19 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::handle::Handed;
 use super::{Receiver, forget, jittered};
 use crate::broker::Broker;
+use crate::store::outbox::OWN_RELAY_FIRST;
 use crate::wire::outgoing::Outgoing;
 
 /// Messages that are published together.
 const CHUNK_MESSAGES: usize = 512;
 /// Time that messages wait here for a connection that broke; soon after it the sweep may take them.
 const CONNECTION_WAIT: Duration = Duration::from_secs(3);
+/// Time in which nobody else publishes what was handed over here, less the time of its commit.
+const OURS_FOR: Duration = OWN_RELAY_FIRST.saturating_sub(Duration::from_secs(1));
+const _: () = assert!(CONNECTION_WAIT.as_millis() < OURS_FOR.as_millis(), "what has waited may still be sent");
 /// Pause after a chunk of which nothing was taken.
 const REFUSED_PAUSE: Duration = Duration::from_millis(250);
 /// Time after shutdown in which messages that are still handed over are published.
@@ -38,9 +43,14 @@ pub(super) async fn at_once(
             taken = messages.take(CHUNK_MESSAGES) => taken,
             () = &mut deadline => None,
         };
-        let Some((chunk, since)) = taken else { break };
+        let Some(taken) = taken else { break };
         if !broker.is_connected() && !shutdown.is_cancelled() {
             let _still_none = timeout(CONNECTION_WAIT, broker.connected()).await;
+        }
+        let since = taken.first().map_or_else(Instant::now, |first| first.since);
+        let chunk = still_ours(taken);
+        if chunk.is_empty() {
+            continue;
         }
         let (safe, failure) = publish(broker, chunk).await;
         metrics::histogram!("callfleet_relay_seconds").record(since.elapsed());
@@ -51,6 +61,20 @@ pub(super) async fn at_once(
             tokio::time::sleep(jittered(REFUSED_PAUSE)).await;
         }
     }
+}
+
+/// Leaves to the sweep what others may have taken up meanwhile. That is not only because once is enough:
+/// a process that was stopped for long and goes on would announce what has been dealt with since, such
+/// as the dead letter of a call that was sent through again.
+fn still_ours(taken: Vec<Handed>) -> Vec<Outgoing> {
+    let count = taken.len();
+    let ours: Vec<Outgoing> =
+        taken.into_iter().filter(|handed| handed.since.elapsed() < OURS_FOR).map(|handed| handed.message).collect();
+    let left = count - ours.len();
+    if left > 0 {
+        metrics::counter!("callfleet_relay_left_to_sweep_total", "why" => "late").increment(left as u64);
+    }
+    ours
 }
 
 /// Publishes messages, and returns the names of those that are safe, and how many are not and why

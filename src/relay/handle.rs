@@ -22,9 +22,9 @@ pub struct Receiver(mpsc::Receiver<Handed>);
 
 /// A message, and since when it waits here.
 #[derive(Debug)]
-struct Handed {
-    message: Outgoing,
-    since: Instant,
+pub(super) struct Handed {
+    pub(super) message: Outgoing,
+    pub(super) since: Instant,
 }
 
 /// A relay's two ends.
@@ -52,14 +52,13 @@ impl Handle {
 }
 
 impl Receiver {
-    /// What waits, at most `limit`, in the order in which it was handed over, and since when the
-    /// first of it has waited; nothing once every handle is gone.
-    pub(super) async fn take(&mut self, limit: usize) -> Option<(Vec<Outgoing>, Instant)> {
+    /// What waits, at most `limit`, in the order in which it was handed over; nothing once every
+    /// handle is gone.
+    pub(super) async fn take(&mut self, limit: usize) -> Option<Vec<Handed>> {
         let mut handed = Vec::new();
         self.0.recv_many(&mut handed, limit).await;
         metrics::gauge!("callfleet_relay_queue_messages").set(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
-        let since = handed.first()?.since;
-        Some((handed.into_iter().map(|handed| handed.message).collect(), since))
+        (!handed.is_empty()).then_some(handed)
     }
 }
 
@@ -85,9 +84,12 @@ mod tests {
         handle.send(Vec::new());
         handle.send((5..7).map(message).collect());
         drop(handle);
-        let (first, _) = receiver.take(6).await.unwrap();
-        assert_eq!(first.iter().map(|m| m.msg_id.as_str()).collect::<Vec<_>>(), ["0", "1", "2", "3", "4", "5"]);
-        assert_eq!(receiver.take(6).await.unwrap().0.len(), 1);
+        let first = receiver.take(6).await.unwrap();
+        assert_eq!(
+            first.iter().map(|handed| handed.message.msg_id.as_str()).collect::<Vec<_>>(),
+            ["0", "1", "2", "3", "4", "5"]
+        );
+        assert_eq!(receiver.take(6).await.unwrap().len(), 1);
         assert!(receiver.take(6).await.is_none());
     }
 
@@ -97,7 +99,7 @@ mod tests {
         handle.send((0..QUEUE_MAX_MESSAGES).map(message).collect());
         handle.send(vec![message(0)]);
         drop(handle);
-        assert_eq!(receiver.take(usize::MAX).await.unwrap().0.len(), QUEUE_MAX_MESSAGES);
+        assert_eq!(receiver.take(usize::MAX).await.unwrap().len(), QUEUE_MAX_MESSAGES);
         assert!(receiver.take(1).await.is_none());
     }
 }

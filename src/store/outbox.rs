@@ -9,7 +9,7 @@ use super::{Link, Store, StoreError};
 use crate::wire::outgoing::Outgoing;
 
 /// Time in which the writer's own relay has a message to itself.
-const OWN_RELAY_FIRST: Duration = Duration::from_secs(5);
+pub const OWN_RELAY_FIRST: Duration = Duration::from_secs(5);
 
 /// Appends messages in the transaction that makes them true.
 ///
