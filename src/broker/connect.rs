@@ -17,10 +17,13 @@ const CONNECT_WAIT: Duration = Duration::from_secs(10);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A dead connection that nobody closed is noticed after two unanswered pings.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// Time for the server to answer a request or acknowledge a message.
+/// Time for the server to acknowledge a message. What was sent to the leader of a stream that died is
+/// never acknowledged, and what is sent next waits for it.
+const ACK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for the server to answer a request.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest pause between attempts to reconnect.
-const RECONNECT_MAX: Duration = Duration::from_secs(2);
+/// The longest pause between attempts to reconnect, about: a part of the 5 s after which all work again.
+const RECONNECT_MAX: Duration = Duration::from_secs(1);
 /// Messages that may wait for their acknowledgement from the server at a time.
 const MAX_ACKS_IN_FLIGHT: usize = 4096;
 /// Messages that one subscription may hold; no pull asks for more.
@@ -122,7 +125,7 @@ impl Broker {
     fn of(client: Client, options: &Options, link: watch::Receiver<Link>) -> Self {
         let jetstream = ContextBuilder::new()
             .timeout(REQUEST_TIMEOUT)
-            .ack_timeout(REQUEST_TIMEOUT)
+            .ack_timeout(ACK_TIMEOUT)
             .max_ack_inflight(MAX_ACKS_IN_FLIGHT)
             .backpressure_on_inflight(true)
             .build(client.clone());
