@@ -17,6 +17,7 @@ mod notifier;
 mod ops;
 mod proxy;
 mod reconcile;
+mod recovery;
 mod relay;
 mod simulate;
 mod spool;

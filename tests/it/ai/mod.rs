@@ -3,4 +3,4 @@ mod deaths;
 mod fleet;
 mod requests;
 mod retries;
-mod scene;
+pub(crate) mod scene;

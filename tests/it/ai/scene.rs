@@ -7,6 +7,7 @@ use callfleet::ai::{self, Client, Context, Parts};
 use callfleet::dev::mock_ai::{self, Stats};
 use callfleet::domain::{CallKey, Policy};
 use callfleet::service::tasks::Tasks;
+use callfleet::store::Store;
 use callfleet::wire::job::Job;
 use fastrand::Rng;
 use tokio::net::TcpListener;
@@ -16,15 +17,15 @@ use tokio_util::sync::CancellationToken;
 use crate::world::World;
 
 /// The AI service: gone when this is dropped.
-pub(super) struct Ai {
-    pub(super) address: SocketAddr,
+pub(crate) struct Ai {
+    pub(crate) address: SocketAddr,
     http: reqwest::Client,
     _serving: JoinSet<anyhow::Result<()>>,
 }
 
 impl Ai {
     /// A service that answers at once and never fails, unless told otherwise.
-    pub(super) async fn start(control: serde_json::Value) -> Self {
+    pub(crate) async fn start(control: serde_json::Value) -> Self {
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let options = mock_ai::Options { failure_rate: 0.0, latency: Duration::ZERO, ..mock_ai::Options::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -36,20 +37,20 @@ impl Ai {
         ai
     }
 
-    pub(super) async fn control(&self, change: serde_json::Value) {
+    pub(crate) async fn control(&self, change: serde_json::Value) {
         let url = format!("http://{}/control", self.address);
         let answer = self.http.put(url).body(change.to_string()).send().await.unwrap();
         assert!(answer.status().is_success(), "{change}");
     }
 
-    pub(super) async fn stats(&self) -> Stats {
+    pub(crate) async fn stats(&self) -> Stats {
         let url = format!("http://{}/stats", self.address);
         self.http.get(url).send().await.unwrap().json().await.unwrap()
     }
 }
 
 /// How a worker asks this service.
-pub(super) fn options(address: SocketAddr) -> ai::Options {
+pub(crate) fn options(address: SocketAddr) -> ai::Options {
     ai::Options {
         ai_url: Some(format!("http://{address}/v1/transcribe").parse().unwrap()),
         ai_timeout: Duration::from_secs(10),
@@ -59,21 +60,30 @@ pub(super) fn options(address: SocketAddr) -> ai::Options {
 }
 
 /// A worker's steps without its loop: nothing renews its leases unless the test does.
-pub(super) struct Hand {
-    pub(super) context: Context,
+pub(crate) struct Hand {
+    pub(crate) context: Context,
     _tasks: Tasks,
 }
 
 impl Hand {
-    pub(super) fn new(world: &World, name: &str, address: SocketAddr) -> Self {
+    pub(crate) fn new(world: &World, name: &str, address: SocketAddr) -> Self {
         Self::with_policy(world, name, address, world.policy.clone())
     }
 
-    pub(super) fn with_policy(world: &World, name: &str, address: SocketAddr, policy: Policy) -> Self {
+    pub(crate) fn with_policy(world: &World, name: &str, address: SocketAddr, policy: Policy) -> Self {
+        Self::of(world, world.store.clone(), name, address, policy)
+    }
+
+    /// With a way of its own to the database.
+    pub(crate) fn over(world: &World, store: Store, name: &str, address: SocketAddr) -> Self {
+        Self::of(world, store, name, address, world.policy.clone())
+    }
+
+    fn of(world: &World, store: Store, name: &str, address: SocketAddr, policy: Policy) -> Self {
         let mut tasks = Tasks::new(CancellationToken::new());
         let parts = Parts {
             broker: world.broker.clone(),
-            store: world.store.clone(),
+            store,
             relay: world.relay.clone(),
             client: Client::new(&options(address)).unwrap(),
             policy,
@@ -84,18 +94,18 @@ impl Hand {
     }
 
     /// Takes a job through its steps.
-    pub(super) async fn run(&self, job: &Job) -> ai::Verdict {
+    pub(crate) async fn run(&self, job: &Job) -> ai::Verdict {
         ai::job::run(&self.context, job, &CancellationToken::new()).await
     }
 }
 
 /// The job of a call's first generation.
-pub(super) fn job(key: CallKey) -> Job {
+pub(crate) fn job(key: CallKey) -> Job {
     Job { v: 1, key: key.as_uuid(), generation: 1 }
 }
 
 /// The attempts of a call, in order: class and whether it was charged.
-pub(super) async fn attempts(world: &World, key: CallKey) -> Vec<(Option<String>, bool)> {
+pub(crate) async fn attempts(world: &World, key: CallKey) -> Vec<(Option<String>, bool)> {
     sqlx::query_as("SELECT class, charged FROM attempts WHERE call_key = $1 ORDER BY attempt")
         .bind(key.as_uuid())
         .fetch_all(&world.pool)
@@ -104,6 +114,6 @@ pub(super) async fn attempts(world: &World, key: CallKey) -> Vec<(Option<String>
 }
 
 /// Attempts of one class each, all charged but the given.
-pub(super) fn charged(classes: &[&str]) -> Vec<(Option<String>, bool)> {
+pub(crate) fn charged(classes: &[&str]) -> Vec<(Option<String>, bool)> {
     classes.iter().map(|class| (Some((*class).to_owned()), true)).collect()
 }

@@ -18,7 +18,8 @@ use crate::wait;
 pub(crate) struct Fleet {
     pub(crate) servers: Servers,
     programs: Vec<(Program, u32)>,
-    ai_url: String,
+    /// What programs are told beside the settings of every test.
+    settings: Vec<(&'static str, String)>,
     _data: DataDir,
     folder: Folder,
 }
@@ -26,15 +27,40 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// The servers with a schema, and no program.
     pub(crate) async fn bare() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// As [`Fleet::bare`], with settings of its own; other servers, too, which may be named there.
+    pub(crate) async fn with(settings: &[(&'static str, &str)]) -> Self {
         let folder = Folder::new();
         let data = DataDir::open(&folder.data()).unwrap();
         let named = |name: &str| std::env::var_os(name).map(Into::into);
         let programs =
             Programs { postgres_bin: named("CALLFLEET_PG_BIN"), nats_server: named("CALLFLEET_NATS_SERVER") };
         let servers = Servers::start(&data, &programs, Durability::None).await.unwrap();
-        let fleet = Self { servers, programs: Vec::new(), ai_url: String::new(), _data: data, folder };
+        let own = [("DATABASE_URL", servers.postgres.url().to_owned()), ("NATS_URL", servers.nats.url().to_owned())];
+        let mut fleet = Self { servers, programs: Vec::new(), settings: own.into(), _data: data, folder };
+        for (name, value) in settings {
+            fleet.set(name, value);
+        }
         fleet.command("callfleet migrate").await;
         fleet
+    }
+
+    /// Tells programs that are started from here on something else.
+    pub(crate) fn set(&mut self, name: &'static str, value: &str) {
+        self.settings.retain(|(known, _)| *known != name);
+        self.settings.push((name, value.to_owned()));
+    }
+
+    /// What programs are told.
+    pub(crate) fn setting(&self, name: &str) -> &str {
+        &self.settings.iter().find(|(known, _)| *known == name).unwrap().1
+    }
+
+    /// Where the servers' data are.
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.folder.data()
     }
 
     /// A program over the servers; it is ended by [`Fleet::finish`] and must not end before.
@@ -42,7 +68,7 @@ impl Fleet {
         let mut program = self.program(name);
         let address = program.address().await;
         if name == "mock-ai" {
-            self.ai_url = format!("http://{address}/v1/transcribe");
+            self.set("AI_URL", &format!("http://{address}/v1/transcribe"));
         }
         let pid = program.pid();
         self.programs.push((program, pid));
@@ -51,13 +77,8 @@ impl Fleet {
 
     /// A program over the servers that the caller looks after.
     pub(crate) fn program(&self, name: &str) -> Program {
-        let settings = [
-            ("DATABASE_URL", self.servers.postgres.url()),
-            ("NATS_URL", self.servers.nats.url()),
-            ("AI_URL", self.ai_url.as_str()),
-        ];
-        let given = settings.iter().filter(|(_, value)| !value.is_empty()).copied().collect::<Vec<_>>();
-        Program::start(name, self.folder.path(), &given)
+        let settings: Vec<(&str, &str)> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Program::start(name, self.folder.path(), &settings)
     }
 
     /// A program that does something and ends, which must succeed.
@@ -68,7 +89,7 @@ impl Fleet {
 
     /// The rows of a statement, each its one column as JSON.
     pub(crate) async fn column(&self, statement: &str) -> Vec<Value> {
-        let pool = PgPool::connect(self.servers.postgres.url()).await.unwrap();
+        let pool = PgPool::connect(self.setting("DATABASE_URL")).await.unwrap();
         let rows = sqlx::query_scalar(AssertSqlSafe(format!("SELECT to_jsonb(r.v) FROM ({statement}) r (v)")));
         let rows = rows.fetch_all(&pool).await.unwrap();
         pool.close().await;

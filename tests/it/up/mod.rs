@@ -2,12 +2,13 @@
 //! servers that belong to the test and die when it wants.
 
 pub(crate) mod fleet;
-mod folder;
+pub(crate) mod folder;
 mod outage;
 pub(crate) mod pbx;
-mod processes;
-mod program;
+pub(crate) mod processes;
+pub(crate) mod program;
 mod refused;
 mod relay;
 pub(crate) mod supervisor;
 mod whole;
+pub(crate) mod work;

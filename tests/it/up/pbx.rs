@@ -34,6 +34,17 @@ impl Pbx {
         }
     }
 
+    /// Host and port.
+    pub(crate) fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// Tells a mock AI service to behave otherwise.
+    pub(crate) async fn control(&self, change: Value) {
+        let answer = self.http.put(format!("{}/control", self.url)).body(change.to_string()).send().await.unwrap();
+        assert!(answer.status().is_success(), "{change}");
+    }
+
     /// Status and text of a path.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let response = self.http.get(format!("{}{path}", self.url)).send().await.unwrap();
@@ -45,6 +56,13 @@ impl Pbx {
         let (status, text) = self.get(&format!("/v1/call/{call}")).await;
         assert_eq!(status, 200, "{text}");
         serde_json::from_str(&text).unwrap()
+    }
+
+    /// Its state; empty when there is no answer.
+    pub(crate) async fn state(&self, call: &str) -> String {
+        let (_, text) = self.get(&format!("/v1/call/{call}")).await;
+        let call: Value = serde_json::from_str(&text).unwrap_or_default();
+        call["state"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Sends one packet once; true when it was taken. Anything but a 202 must say `later`.

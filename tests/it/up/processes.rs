@@ -8,7 +8,7 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
 /// No process.
-pub(super) const NONE: [i32; 0] = [];
+pub(crate) const NONE: [i32; 0] = [];
 
 struct Process {
     pid: i32,
@@ -43,12 +43,12 @@ fn all() -> Vec<Process> {
 }
 
 /// Those whose command line holds `text`.
-pub(super) fn naming(text: &str) -> Vec<i32> {
+pub(crate) fn naming(text: &str) -> Vec<i32> {
     all().into_iter().filter(|process| process.command.contains(text)).map(|process| process.pid).collect()
 }
 
 /// The children of `pid`, theirs, and so on.
-pub(super) fn below(pid: u32) -> BTreeSet<i32> {
+pub(crate) fn below(pid: u32) -> BTreeSet<i32> {
     let all = all();
     let mut found = BTreeSet::from([i32::try_from(pid).unwrap()]);
     loop {
@@ -62,15 +62,24 @@ pub(super) fn below(pid: u32) -> BTreeSet<i32> {
 }
 
 /// Those of `pids` that still run.
-pub(super) fn alive(pids: &BTreeSet<i32>) -> Vec<i32> {
+pub(crate) fn alive(pids: &BTreeSet<i32>) -> Vec<i32> {
     all().into_iter().map(|process| process.pid).filter(|pid| pids.contains(pid)).collect()
 }
 
-pub(super) fn terminate(pid: i32) {
+pub(crate) fn terminate(pid: i32) {
     signal::kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
 }
 
+/// Stops it where it is, until [`resume`].
+pub(crate) fn pause(pid: u32) {
+    signal::kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGSTOP).unwrap();
+}
+
+pub(crate) fn resume(pid: u32) {
+    signal::kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGCONT).unwrap();
+}
+
 /// Kills, unless it has ended by itself.
-pub(super) fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     let _ended = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
 }

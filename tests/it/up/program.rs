@@ -40,11 +40,11 @@ pub(crate) struct Program {
 }
 
 /// How a program ended.
-pub(super) struct Ended {
+pub(crate) struct Ended {
     /// Its exit code; none when a signal ended it.
-    pub(super) code: Option<i32>,
+    pub(crate) code: Option<i32>,
     /// What it wrote, to either output.
-    pub(super) said: String,
+    pub(crate) said: String,
 }
 
 impl Program {
@@ -106,7 +106,7 @@ impl Program {
     }
 
     /// Waits for its end.
-    pub(super) async fn ended(mut self) -> Ended {
+    pub(crate) async fn ended(mut self) -> Ended {
         wait::until(&format!("the end of {}", self.name), async || self.child.try_wait().unwrap().is_some()).await;
         Ended { code: self.child.wait().await.unwrap().code(), said: self.said() }
     }
@@ -127,7 +127,7 @@ impl Program {
 
 impl Ended {
     /// The one line that says why it failed.
-    pub(super) fn error(&self) -> &str {
+    pub(crate) fn error(&self) -> &str {
         assert!(self.code.is_some_and(|code| code != 0), "{:?}:\n{}", self.code, self.said);
         let last = self.said.trim_end().lines().next_back().unwrap_or_default();
         last.strip_prefix("error: ").unwrap_or_else(|| panic!("the last line is no error:\n{}", self.said))
