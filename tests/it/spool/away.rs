@@ -29,7 +29,8 @@ async fn while_postgresql_is_away_packets_are_kept_and_stored_when_it_is_back() 
     let batch = post(&scene.doors, "/v1/calls/packets", batch).await;
     let counted = (&batch.json["accepted"], batch.text("durability"));
     assert_eq!(counted, (&json!(2), "spooled"), "{}", batch.json);
-    assert_eq!(scene.world.messages("CALL_SPOOL").await, 6);
+    // The batch is one message or two: its calls may have fallen to two writers.
+    assert!((6..=7).contains(&scene.world.messages("CALL_SPOOL").await));
     assert!(scene.health.failures().is_empty(), "either store suffices: {:?}", scene.health.failures());
 
     scene.postgres.mend();
