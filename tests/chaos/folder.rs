@@ -4,14 +4,20 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::wait;
+
 const PREFIX: &str = "callfleet-chaos-";
 /// Others may pass through (not list): PostgreSQL runs as somebody else below it.
 const MODE: u32 = 0o711;
+/// Where a process's start is in what Linux says of it, from its state on.
+const START_TIME: usize = 19;
+const END_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A folder for one run, removed at its end with everything in it.
 pub(crate) struct Folder {
@@ -57,7 +63,22 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
+        end_all(&self.path);
         remove(&self.path);
+    }
+}
+
+/// Ends every process that a run started, but itself, and waits until they are gone.
+fn end_all(folder: &Path) {
+    let list = fs::read_to_string(folder.join("processes")).unwrap_or_default();
+    let all: Vec<(&str, &str)> = list.lines().skip(1).filter_map(|line| line.split_once(' ')).collect();
+    for (pid, began) in &all {
+        if let (true, Ok(pid)) = (lives((pid, began)), pid.parse()) {
+            let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+    if !wait::until_blocking(END_DEADLINE, || !all.iter().any(|process| lives(*process))) {
+        eprintln!("some processes of {} do not end", folder.display());
     }
 }
 
@@ -83,28 +104,31 @@ fn remove_left_behind(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
         let list = fs::read_to_string(entry.path().join("processes")).unwrap_or_default();
-        let mut processes = list.lines().filter_map(|line| line.split_once(' '));
-        let Some(owner) = processes.next().filter(|_| is_ours) else { continue };
+        let owner = list.lines().next().and_then(|line| line.split_once(' '));
+        let Some(owner) = owner.filter(|_| is_ours) else { continue };
         // Without /proc nobody can be told from a successor to its number: nobody is ended.
         if lives(owner) || !Path::new("/proc/self/stat").exists() {
             continue;
         }
-        for (pid, began) in processes {
-            if let (true, Ok(pid)) = (lives((pid, began)), pid.parse()) {
-                let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
-        }
+        end_all(&entry.path());
         remove(&entry.path());
     }
 }
 
+/// One that has ended and was not waited for yet lives no more.
 fn lives((pid, since): (&str, &str)) -> bool {
-    !since.is_empty() && pid.parse().ok().and_then(began).is_some_and(|began| began == since)
+    let Some(fields) = pid.parse().ok().and_then(fields) else { return false };
+    !since.is_empty() && fields.get(START_TIME).is_some_and(|began| began == since) && fields.first().is_some_and(|state| state != "Z")
 }
 
 /// When a process began, in the kernel's ticks: with its number it names one process for good.
 fn began(pid: u32) -> Option<String> {
+    fields(pid)?.get(START_TIME).cloned()
+}
+
+/// What Linux says of a process, from its state on.
+fn fields(pid: u32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
-    fields.split(' ').nth(19).map(str::to_owned)
+    Some(fields.split(' ').map(str::to_owned).collect())
 }

@@ -63,8 +63,9 @@ pub(crate) async fn delete_stream(client: &Client, name: &str) -> anyhow::Result
     demand(client, &format!("STREAM.DELETE.{name}"), &json!({})).await
 }
 
+/// Deletes a consumer, if it is there.
 pub(crate) async fn delete_consumer(client: &Client, stream: &str, name: &str) -> anyhow::Result<()> {
-    demand(client, &format!("CONSUMER.DELETE.{stream}.{name}"), &json!({})).await
+    ask(client, &format!("CONSUMER.DELETE.{stream}.{name}"), &json!({})).await.map(drop)
 }
 
 /// Removes every message of a stream; the stream and what it remembers of names stay.

@@ -20,8 +20,8 @@ use crate::wait;
 pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// Time between two tries of a packet.
 const AGAIN: Duration = Duration::from_millis(150);
-/// The longest time between two packets of a call.
-const PACE_MAX_MS: u64 = 100;
+/// The time between two packets of a call.
+const PACE_MS: std::ops::Range<u64> = 20..300;
 
 /// All clients of a stack.
 pub(crate) struct Load {
@@ -211,7 +211,7 @@ async fn send_calls(
             }
         };
         for packet in script::call(&mut dice, &name(round, number, serial)) {
-            wait::hold(Duration::from_millis(dice.u64(10..PACE_MAX_MS))).await;
+            wait::hold(Duration::from_millis(dice.u64(PACE_MS))).await;
             if let Err(error) = shared.send(&mut sender, &packet).await {
                 shared.broken.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 return;

@@ -50,7 +50,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive)]
     pub(crate) limit: Option<Duration>,
     /// Clients that send calls at the same time
-    #[arg(long, default_value_t = 12, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(2..=500))]
+    #[arg(long, default_value_t = 32, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(2..=500))]
     pub(crate) senders: u16,
 }
 

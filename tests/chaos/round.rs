@@ -190,10 +190,14 @@ async fn settle(scene: &mut Scene) -> anyhow::Result<()> {
     // One that died of what came after the heal.
     let ended = scene.stack.ended_unasked();
     scene.findings.extend(ended.into_iter().map(|what| Finding::new(Sort::Broken, what)));
-    let (problems, down) = {
+    let (problems, down, slowest) = {
         let mut tally = scene.stack.load.shared.tally();
-        (std::mem::take(&mut tally.problems), tally.one_store_down)
+        (std::mem::take(&mut tally.problems), tally.one_store_down, tally.slowest)
     };
+    if down.all > 0 {
+        let what = "of the first tries while one store was down";
+        scene.notes.push(format!("{} of {} {what} answered 202, the slowest answer {slowest:.1?}", down.accepted, down.all));
+    }
     scene.findings.extend(Finding::of(Sort::Broken, "answers that a sender should not get", &problems));
     judge_first_tries(scene, &down);
     Ok(())

@@ -36,6 +36,8 @@ pub(crate) struct Tally {
     pub(crate) whole: Tries,
     /// Those first sent while exactly one store was down
     pub(crate) one_store_down: Tries,
+    /// The slowest answer to one of those
+    pub(crate) slowest: Duration,
     pub(crate) spooled: u64,
     /// What went wrong beyond counting: a status that should not be, a 503 without Retry-After.
     pub(crate) problems: Vec<String>,
@@ -69,6 +71,7 @@ impl Tally {
         Self {
             whole: Tries::default(),
             one_store_down: Tries::default(),
+            slowest: Duration::ZERO,
             spooled: 0,
             problems: Vec::new(),
             latency: latency.unwrap_or_else(|_| unreachable!("the bounds are fixed and fit")),
@@ -79,6 +82,7 @@ impl Tally {
         self.whole.count(first);
         if one_store_down {
             self.one_store_down.count(first);
+            self.slowest = self.slowest.max(latency);
         }
         self.latency.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1));
     }

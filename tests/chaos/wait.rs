@@ -33,3 +33,15 @@ pub(crate) async fn until(deadline: Duration, mut holds: impl AsyncFnMut() -> bo
 pub(crate) async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(deadline, work).await.ok()
 }
+
+/// As [`until`], where nothing asynchronous runs any more.
+pub(crate) fn until_blocking(deadline: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + deadline;
+    while !holds() {
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(LOOK);
+    }
+    true
+}

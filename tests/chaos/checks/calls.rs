@@ -87,7 +87,9 @@ const STATEMENTS: &[Statement] = &[
         "answers recorded by a worker that did not hold the call",
         "SELECT format('%s version %s: %s recorded what %s had claimed', c.call_id, t.version, t.actor, p.actor)
            FROM transitions t
-           JOIN transitions p ON p.call_key = t.call_key AND p.version = t.version - 1
+           -- What a packet newly says of its call may come in between.
+           CROSS JOIN LATERAL (SELECT * FROM transitions p WHERE p.call_key = t.call_key AND p.version < t.version
+                                  AND p.actor <> 'ingest' ORDER BY p.version DESC LIMIT 1) p
            JOIN calls c ON c.key = t.call_key
           WHERE t.from_state = 'PROCESSING_AI' AND t.to_state IN ('ARCHIVED', 'FAILED')
             AND p.to_state = 'PROCESSING_AI' AND t.actor <> p.actor AND t.actor <> 'reconciler'",
