@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use sqlx::AssertSqlSafe;
+use sqlx::types::Uuid;
+use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::findings::{Finding, Sort};
 use crate::jetstream;
 use crate::roles::{Kind, Role};
-use crate::stack::Stack;
+use crate::stack::{Stack, in_time};
 use crate::stop::{Outcome, Stop};
 use crate::wait;
 
@@ -107,30 +108,26 @@ impl Scene {
     /// Waits until a statement counts something.
     pub(crate) async fn until_some(&self, what: &str, statement: &str) -> Outcome {
         let counted = async || self.count(statement).await.is_ok_and(|count| count > 0);
-        crate::stack::in_time(MOMENT_DEADLINE, what, counted).await
+        in_time(MOMENT_DEADLINE, what, counted).await
     }
 
     /// Waits until the worker holds a call.
     pub(crate) async fn until_holding(&mut self, worker: usize) -> Outcome {
         let actor = self.role(worker)?.actor();
-        let held = format!("SELECT count(*) FROM attempts WHERE ended_at IS NULL AND worker = '{actor}'");
-        self.until_some(&format!("{actor} holds a call"), &held).await
+        let holds = async || leases_of(self.stack.pool(), &actor).await.is_ok_and(|leases| !leases.is_empty());
+        in_time(MOMENT_DEADLINE, &format!("{actor} holds a call"), holds).await
     }
 
     /// The lease tokens that the worker holds.
-    pub(crate) async fn leases_of(&mut self, worker: usize) -> Outcome<Vec<sqlx::types::Uuid>> {
+    pub(crate) async fn leases_of(&mut self, worker: usize) -> Outcome<Vec<Uuid>> {
         let actor = self.role(worker)?.actor();
-        let leases = sqlx::query_scalar(
-            "SELECT c.lease_token FROM calls c JOIN attempts a ON a.call_key = c.key AND a.ended_at IS NULL
-              WHERE a.worker = $1 AND c.lease_token IS NOT NULL",
-        );
-        Ok(leases.bind(actor).fetch_all(self.stack.pool()).await?)
+        Ok(leases_of(self.stack.pool(), &actor).await?)
     }
 
     /// Waits until nobody holds the leases any more, and says how long that took since `moment`.
     pub(crate) async fn until_taken_over(
         &self,
-        leases: &[sqlx::types::Uuid],
+        leases: &[Uuid],
         since: Instant,
         deadline: Duration,
     ) -> Outcome<Duration> {
@@ -156,4 +153,16 @@ impl Scene {
         locked.with_context(|| format!("the suite's own lock: {statement}")).map_err(Stop::from)?;
         Ok(tx)
     }
+}
+
+/// The lease tokens of calls that the actor was the last to claim: from the timeline, not from the
+/// attempts, which are under test themselves.
+async fn leases_of(pool: &PgPool, actor: &str) -> Result<Vec<Uuid>, sqlx::Error> {
+    let leases = sqlx::query_scalar(
+        "SELECT c.lease_token FROM calls c
+          CROSS JOIN LATERAL (SELECT actor FROM transitions t WHERE t.call_key = c.key AND t.actor <> 'ingest'
+                               ORDER BY t.version DESC LIMIT 1) last
+          WHERE c.lease_token IS NOT NULL AND last.actor = $1",
+    );
+    leases.bind(actor).fetch_all(pool).await
 }

@@ -132,6 +132,7 @@ pub(super) async fn rolling_restart(scene: &mut Scene) -> Outcome {
     }
     scene.healed();
     nobody_paid(scene, began).await?;
+    slowest_job(scene, began).await?;
     let whole = scene.stack.load.shared.tally().whole;
     scene.notes.push(format!("first tries: {} of {} lost with a connection", whole.lost, whole.all));
     if whole.refused + whole.silent > 0 {
@@ -139,6 +140,17 @@ pub(super) async fn rolling_restart(scene: &mut Scene) -> Outcome {
         let what = format!("a rolling restart refused {refused} first tries and left {silent} without an answer");
         scene.found(Sort::Goal, what);
     }
+    Ok(())
+}
+
+/// No job waits for longer than a worker may take to hand it back, its own retries apart.
+async fn slowest_job(scene: &mut Scene, since: chrono::DateTime<chrono::Utc>) -> Outcome {
+    let slowest = sqlx::query_scalar::<_, Option<f64>>(
+        "SELECT max(extract(epoch FROM archived_at - completed_at))::float8 FROM calls
+          WHERE completed_at >= $1 AND attempts_charged <= 1",
+    );
+    let slowest = slowest.bind(since).fetch_one(scene.stack.pool()).await?.unwrap_or(0.0);
+    scene.goal("slowest job during the restart", HAND_BACK, Duration::from_secs_f64(slowest.max(0.0)));
     Ok(())
 }
 

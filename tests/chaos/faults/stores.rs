@@ -135,30 +135,22 @@ pub(super) async fn quorum_lost(scene: &mut Scene) -> Outcome {
 }
 
 pub(super) async fn both_down(scene: &mut Scene) -> Outcome {
-    const PROBES: i64 = 6;
+    const PROBES: usize = 6;
     let all = scene.stack.nats.all();
     scene.stack.postgres.kill().await?;
     scene.stack.nats.kill(&all).await?;
     wait::hold(Duration::from_millis(500)).await;
-    for number in 0..PROBES {
-        let ingests = scene.stack.all(Kind::Ingest);
-        let place = ingests.get(usize::try_from(number).unwrap_or(0) % ingests.len().max(1)).copied().unwrap_or(0);
+    let mut probes = Vec::new();
+    for place in scene.stack.all(Kind::Ingest).into_iter().cycle().take(PROBES) {
         let port = scene.role(place)?.port();
         // Offered once, and not sent again.
-        let packet = script::packet(&format!("{}probe-{number}", prefix(scene.round)), 1, "not now", true);
+        let packet = script::packet(&format!("{}probe-{}", prefix(scene.round), probes.len()), 1, "not now", true);
         scene.stack.load.shared.ledger.offer(&packet.offered)?;
-        let began = Instant::now();
-        let answer = Connection::new(port).post(&packet.path(), &packet.body(), ANSWER_DEADLINE).await;
-        let took = began.elapsed();
-        match answer {
-            Ok(answer) if answer.status == 503 && answer.retry_after.is_some() => {}
-            Ok(answer) => {
-                let (status, retry) = (answer.status, answer.retry_after);
-                let what = format!("both stores down: answered {status}, Retry-After {retry:?}, instead of 503");
-                scene.found(Sort::Broken, what);
-            }
-            Err(lost) => scene.found(Sort::Broken, format!("both stores down: no 503 but {lost:?} after {took:?}")),
-        }
+        probes.push(probe(port, packet));
+    }
+    let probed = futures_util::future::join_all(probes).await;
+    for what in probed.into_iter().flatten() {
+        scene.found(Sort::Broken, format!("both stores down: {what}"));
     }
     scene.hold_ms(300..1000).await;
     if scene.dice.bool() {
@@ -169,6 +161,16 @@ pub(super) async fn both_down(scene: &mut Scene) -> Outcome {
         scene.stack.nats.start_again().await?;
         scene.hold_ms(200..1000).await;
         postgres_back(scene).await
+    }
+}
+
+/// What was answered, unless it is 503 with Retry-After.
+async fn probe(port: u16, packet: script::Packet) -> Option<String> {
+    let began = Instant::now();
+    match Connection::new(port).post(&packet.path(), &packet.body(), ANSWER_DEADLINE).await {
+        Ok(answer) if answer.status == 503 && answer.retry_after.is_some() => None,
+        Ok(answer) => Some(format!("{} with Retry-After {:?} instead of 503", answer.status, answer.retry_after)),
+        Err(lost) => Some(format!("no 503 but {lost:?} after {:?}", began.elapsed())),
     }
 }
 
