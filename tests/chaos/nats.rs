@@ -13,6 +13,7 @@ use async_nats::{Client, ConnectOptions};
 use server::Server;
 
 use crate::disk::Disk;
+use crate::jetstream;
 use crate::processes::Starter;
 use crate::wait;
 
@@ -153,13 +154,25 @@ impl Nats {
         for server in &mut self.servers {
             server.until_ready(START_DEADLINE).await?;
         }
-        let client = self.client.clone();
-        let answers = wait::until(START_DEADLINE, async || {
-            let answer = client.request("$JS.API.INFO", "".into()).await;
-            answer.is_ok_and(|answer| !String::from_utf8_lossy(&answer.payload).contains("\"error\""))
-        });
+        let answers = wait::until(START_DEADLINE, async || self.is_back().await.is_ok_and(|is_back| is_back));
         anyhow::ensure!(answers.await, "JetStream does not answer within {START_DEADLINE:?}");
         Ok(())
+    }
+
+    /// JetStream answers, and every stream that is there takes messages: in a cluster each has elected
+    /// its leader.
+    async fn is_back(&self) -> anyhow::Result<bool> {
+        let answer = self.client.request("$JS.API.INFO", "".into()).await?;
+        if String::from_utf8_lossy(&answer.payload).contains("\"error\"") {
+            return Ok(false);
+        }
+        for name in [jetstream::WORK, jetstream::STATE, jetstream::DLQ, jetstream::SPOOL] {
+            let stream = jetstream::stream(&self.client, name).await?;
+            if self.form == Form::Cluster && stream.is_some_and(|stream| stream.leader.is_none()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn server(&mut self, place: usize) -> anyhow::Result<&mut Server> {

@@ -84,6 +84,14 @@ const STATEMENTS: &[Statement] = &[
     ),
     statement(
         Sort::Broken,
+        "changes dated well after their own commit: a role's clock is ahead of the database's",
+        "SELECT format('%s version %s (%s) by %s says %s and was committed at %s', c.call_id, t.version, t.to_state, t.actor,
+                       t.at, pg_xact_commit_timestamp(t.xmin))
+           FROM transitions t JOIN calls c ON c.key = t.call_key
+          WHERE t.at > pg_xact_commit_timestamp(t.xmin) + interval '500 milliseconds'",
+    ),
+    statement(
+        Sort::Broken,
         "answers recorded by a worker that did not hold the call",
         "SELECT format('%s version %s: %s recorded what %s had claimed', c.call_id, t.version, t.actor, p.actor)
            FROM transitions t

@@ -9,13 +9,14 @@ use sqlx::types::Json;
 use crate::findings::{Finding, Sort};
 use crate::ledger::Read;
 
-/// Roles take the time from the database, to within half a round trip of a slow wire.
-const CLOCKS_APART: TimeDelta = TimeDelta::milliseconds(700);
+/// The ledger and the server that committed a claim read the same clock.
+const CLOCKS_APART: TimeDelta = TimeDelta::milliseconds(20);
 
 /// A call's deciding attempt, and what came of it.
 struct Archived {
     call_id: String,
-    started_at: DateTime<Utc>,
+    /// When the claim was committed, by the server's own account.
+    claimed_at: DateTime<Utc>,
     sent: BTreeSet<i64>,
     transcript: String,
 }
@@ -55,9 +56,12 @@ async fn stored(pool: &PgPool, prefix: &str) -> anyhow::Result<BTreeMap<Id, Vec<
 
 async fn archived(pool: &PgPool, prefix: &str) -> anyhow::Result<Vec<Archived>> {
     let rows: Vec<(String, DateTime<Utc>, Option<Json<Vec<(i64, i64)>>>, String)> = sqlx::query_as(
-        "SELECT c.call_id, a.started_at, a.sent, r.transcript
+        "SELECT c.call_id, pg_xact_commit_timestamp(t.xmin), a.sent, r.transcript
            FROM calls c JOIN results r ON r.call_key = c.key
            JOIN attempts a ON a.call_key = r.call_key AND a.generation = r.generation AND a.attempt = r.attempt
+          CROSS JOIN LATERAL (SELECT t.xmin FROM transitions t WHERE t.call_key = c.key
+                                 AND t.to_state = 'PROCESSING_AI' AND t.actor <> 'ingest'
+                               ORDER BY t.version DESC LIMIT 1) t
           WHERE c.call_id LIKE $1 || '%'",
     )
     .bind(prefix)
@@ -65,10 +69,10 @@ async fn archived(pool: &PgPool, prefix: &str) -> anyhow::Result<Vec<Archived>> 
     .await?;
     Ok(rows
         .into_iter()
-        .map(|(call_id, started_at, sent, transcript)| {
+        .map(|(call_id, claimed_at, sent, transcript)| {
             let ranges = sent.map(|Json(ranges)| ranges).unwrap_or_default();
             let sent = ranges.into_iter().flat_map(|(first, last)| first..=last).collect();
-            Archived { call_id, started_at, sent, transcript }
+            Archived { call_id, claimed_at, sent, transcript }
         })
         .collect())
 }
@@ -126,9 +130,9 @@ fn unsent(read: &Read, archived: &[Archived]) -> Vec<String> {
     let mut unsent = Vec::new();
     for call in archived {
         for (sequence, at) in answers.get(call.call_id.as_str()).into_iter().flatten() {
-            if *at + CLOCKS_APART < call.started_at && !call.sent.contains(sequence) {
-                let (id, started) = (&call.call_id, call.started_at);
-                unsent.push(format!("{id} {sequence}, answered at {at}, is not in the attempt of {started}"));
+            if *at + CLOCKS_APART < call.claimed_at && !call.sent.contains(sequence) {
+                let (id, claimed) = (&call.call_id, call.claimed_at);
+                unsent.push(format!("{id} {sequence}, answered at {at}, is not in what was claimed at {claimed}"));
             }
         }
     }

@@ -110,7 +110,7 @@ async fn they_live(scene: &mut Scene, kind: Kind) -> Outcome {
     for place in scene.stack.all(kind) {
         let role = scene.role(place)?;
         if let Some((status, said)) = role.ended_unasked() {
-            dead.push(format!("{} ({status}): {said}", role.name()));
+            dead.push(format!("{} ({status}): {}", role.name(), said.lines().next_back().unwrap_or_default()));
         }
     }
     expect(dead.is_empty(), || format!("started while a store is away, they gave up:\n{}", dead.join("\n")))?;

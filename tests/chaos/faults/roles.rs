@@ -36,12 +36,15 @@ pub(super) async fn ingest_kill(scene: &mut Scene) -> Outcome {
 
 pub(super) async fn worker_kill(scene: &mut Scene) -> Outcome {
     let place = scene.pick(Kind::Worker);
-    scene.stack.ai.control(&json!({ "latency_ms": 400 })).await?;
+    scene.stack.ai.control(&json!({ "latency_ms": 800 })).await?;
     scene.until_holding(place).await?;
+    // Held still first, so that it is known what it holds when it is killed.
+    scene.role(place)?.signal(Signal::SIGSTOP)?;
+    let leases = scene.leases_of(place).await?;
     let killed = Instant::now();
     scene.role(place)?.kill().await?;
     scene.healed();
-    let leases = scene.leases_of(place).await?;
+    scene.notes.push(format!("it held {} calls", leases.len()));
     scene.stack.ai.control(&crate::ai::Ai::normal()).await?;
     let took = scene.until_taken_over(&leases, killed, TAKE_OVER_DEADLINE).await?;
     scene.goal("calls of the killed worker taken over", LEASE + TAKE_OVER, took);
@@ -114,6 +117,8 @@ async fn pause_with_answers(scene: &mut Scene, failure_rate: f64) -> Outcome {
 }
 
 pub(super) async fn rolling_restart(scene: &mut Scene) -> Outcome {
+    // Long answers: whoever is asked to end has calls in hand.
+    scene.stack.ai.control(&json!({ "latency_ms": 1000 })).await?;
     let began = chrono::Utc::now();
     let mut places: Vec<usize> = (0..scene.stack.roles.len()).collect();
     scene.dice.shuffle(&mut places);
@@ -131,6 +136,7 @@ pub(super) async fn rolling_restart(scene: &mut Scene) -> Outcome {
         expect(ready, || format!("{name} does not get ready after a restart"))?;
     }
     scene.healed();
+    scene.stack.ai.control(&crate::ai::Ai::normal()).await?;
     nobody_paid(scene, began).await?;
     slowest_job(scene, began).await?;
     let whole = scene.stack.load.shared.tally().whole;

@@ -34,6 +34,8 @@ const SETTINGS: &[&str] = &[
     "fsync=on",
     "synchronous_commit=on",
     "full_page_writes=on",
+    // When a transaction was committed is asked afterwards: by this clock, not by the roles'.
+    "track_commit_timestamp=on",
     "jit=off",
     "logging_collector=off",
     "log_destination=stderr",
