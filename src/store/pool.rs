@@ -45,7 +45,9 @@ pub enum NoStore {
     #[error("nothing answers at {0}: is PostgreSQL running, and is DATABASE_URL right?")]
     Away(String),
     /// Who answers there takes no writes now.
-    #[error("{0} leads to a standby, which takes no writes: is it being promoted, or is DATABASE_URL that of a replica?")]
+    #[error(
+        "{0} leads to a standby, which takes no writes: is it being promoted, or is DATABASE_URL that of a replica?"
+    )]
     Standby(String),
     /// Whoever answers does not want us, or is no PostgreSQL.
     #[error("{0}")]

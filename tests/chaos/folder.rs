@@ -118,7 +118,9 @@ fn remove_left_behind(parent: &Path) {
 /// One that has ended and was not waited for yet lives no more.
 fn lives((pid, since): (&str, &str)) -> bool {
     let Some(fields) = pid.parse().ok().and_then(fields) else { return false };
-    !since.is_empty() && fields.get(START_TIME).is_some_and(|began| began == since) && fields.first().is_some_and(|state| state != "Z")
+    !since.is_empty()
+        && fields.get(START_TIME).is_some_and(|began| began == since)
+        && fields.first().is_some_and(|state| state != "Z")
 }
 
 /// When a process began, in the kernel's ticks: with its number it names one process for good.

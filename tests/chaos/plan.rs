@@ -30,8 +30,15 @@ const SHORT_SINGLE: &[&str] = &[
     "postgres-slow",
     "hand-back",
 ];
-const SHORT_CLUSTER: &[&str] =
-    &["leader-kill", "jetstream-full", "letters-deleted", "notifier-kill", "postgres-cut", "rolling-restart", "cold-worker"];
+const SHORT_CLUSTER: &[&str] = &[
+    "leader-kill",
+    "jetstream-full",
+    "letters-deleted",
+    "notifier-kill",
+    "postgres-cut",
+    "rolling-restart",
+    "cold-worker",
+];
 
 /// One fault to be injected.
 #[derive(Clone, Copy)]

@@ -64,10 +64,8 @@ pub(crate) async fn run(scene: &mut Scene, round: &Round, memory: &mut Memory) -
     let began = Instant::now();
     scene.begin(round.number, round.seed);
     scene.stack.load.begin(round.number)?;
-    let flowing = format!(
-        "SELECT count(*) FROM calls WHERE state = 'ARCHIVED' AND call_id LIKE '{}%'",
-        prefix(round.number)
-    );
+    let flowing =
+        format!("SELECT count(*) FROM calls WHERE state = 'ARCHIVED' AND call_id LIKE '{}%'", prefix(round.number));
     if wait::until(FLOW_DEADLINE, async || scene.count(&flowing).await.is_ok_and(|count| count >= FLOWING)).await {
         inject(scene, round).await?;
     } else {
@@ -134,7 +132,8 @@ async fn recovery(scene: &Scene, healed: &Moment) -> (Option<Duration>, Option<D
 }
 
 async fn first_archived(scene: &Scene, healed: DateTime<Utc>) -> Result<Option<Duration>, sqlx::Error> {
-    let first = sqlx::query_scalar::<_, Option<DateTime<Utc>>>("SELECT min(archived_at) FROM calls WHERE archived_at > $1");
+    let first =
+        sqlx::query_scalar::<_, Option<DateTime<Utc>>>("SELECT min(archived_at) FROM calls WHERE archived_at > $1");
     let first = first.bind(healed).fetch_one(scene.stack.pool()).await?;
     Ok(first.and_then(|first| (first - healed).to_std().ok()))
 }
@@ -196,7 +195,9 @@ async fn settle(scene: &mut Scene) -> anyhow::Result<()> {
     };
     if down.all > 0 {
         let what = "of the first tries while one store was down";
-        scene.notes.push(format!("{} of {} {what} answered 202, the slowest answer {slowest:.1?}", down.accepted, down.all));
+        scene
+            .notes
+            .push(format!("{} of {} {what} answered 202, the slowest answer {slowest:.1?}", down.accepted, down.all));
     }
     scene.findings.extend(Finding::of(Sort::Broken, "answers that a sender should not get", &problems));
     judge_first_tries(scene, &down);

@@ -70,7 +70,10 @@ impl Scene {
     pub(crate) fn goal(&mut self, what: &str, goal: Duration, took: Duration) {
         self.notes.push(format!("{what}: {:.1} s", took.as_secs_f64()));
         if took > goal.mul_f64(self.slack) {
-            self.found(Sort::Goal, format!("{what} took {:.1} s, the goal is {:.1} s", took.as_secs_f64(), goal.as_secs_f64()));
+            self.found(
+                Sort::Goal,
+                format!("{what} took {:.1} s, the goal is {:.1} s", took.as_secs_f64(), goal.as_secs_f64()),
+            );
         }
     }
 

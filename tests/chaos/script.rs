@@ -8,8 +8,9 @@ use crate::ledger::Offered;
 /// What SIP Call-IDs hold, and what breaks naive software.
 const TAILS: &[&str] =
     &["", "@pbx.example", "/a+b%20<x>\"\\?:*[]{}()", "%2F%252F", "é;:🎧", "..", " '; --", "'||pg_sleep(9)||'"];
-const WORDS: &[&str] =
-    &["hello", "I", "would", "like", "to", "change", "my", "booking", "für", "morgen", "please", "🙂", "\"now\"", "\\n"];
+const WORDS: &[&str] = &[
+    "hello", "I", "would", "like", "to", "change", "my", "booking", "für", "morgen", "please", "🙂", "\"now\"", "\\n",
+];
 const QUEUES: &[&str] = &["sales", "support", "night"];
 
 /// A packet, and what goes with it.

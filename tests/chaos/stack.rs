@@ -173,7 +173,11 @@ impl Stack {
     }
 
     async fn until_ready(&self) -> anyhow::Result<()> {
-        ensure!(self.ai.role.until_ready(READY_DEADLINE).await, "mock-ai does not get ready:\n{}", self.ai.role.tail(6));
+        ensure!(
+            self.ai.role.until_ready(READY_DEADLINE).await,
+            "mock-ai does not get ready:\n{}",
+            self.ai.role.tail(6)
+        );
         for role in &self.roles {
             let ready = role.until_ready(READY_DEADLINE).await;
             ensure!(ready, "{} does not get ready: {}\n{}", role.name(), role.readiness().await, role.tail(6));

@@ -30,9 +30,17 @@ pub(super) async fn check(pool: &PgPool, prefix: &str, read: &Read) -> anyhow::R
     let findings = [
         Finding::of(Sort::Lost, "packets answered 202 that are not stored", &lost(read, &stored)),
         Finding::of(Sort::Duplicated, "packets stored or accepted more than once", &twice(read, &stored)),
-        Finding::of(Sort::Broken, "packets stored that were never sent, or with other content", &never_sent(read, &stored)),
+        Finding::of(
+            Sort::Broken,
+            "packets stored that were never sent, or with other content",
+            &never_sent(read, &stored),
+        ),
         Finding::of(Sort::Lost, "calls answered 202 that are not there", &missing_calls(read, &stored)),
-        Finding::of(Sort::Broken, "packets answered 202 before the claim that the attempt did not send", &unsent(read, &archived)),
+        Finding::of(
+            Sort::Broken,
+            "packets answered 202 before the claim that the attempt did not send",
+            &unsent(read, &archived),
+        ),
         Finding::of(Sort::Broken, "transcripts that are not of what was sent", &wrong_transcripts(read, &archived)),
     ];
     Ok(findings.into_iter().flatten().collect())
@@ -78,7 +86,8 @@ async fn archived(pool: &PgPool, prefix: &str) -> anyhow::Result<Vec<Archived>> 
 }
 
 fn lost(read: &Read, stored: &BTreeMap<Id, Vec<Vec<u8>>>) -> Vec<String> {
-    let answers = read.answered.iter().filter(|answer| !stored.contains_key(&(answer.call_id.clone(), answer.sequence)));
+    let answers =
+        read.answered.iter().filter(|answer| !stored.contains_key(&(answer.call_id.clone(), answer.sequence)));
     answers
         .map(|answer| {
             let spooled = answer.durability.as_deref().unwrap_or("stored");

@@ -59,7 +59,9 @@ async fn accepts(scene: &mut Scene, place: usize) -> Outcome {
         shared.send(&mut Sender::new(&shared, 0), &packet).await?;
     }
     expect(accepted, || {
-        format!("{name}, started while a store is away, takes no packet (the last answer: {last}; running: {up}):\n{said}")
+        format!(
+            "{name}, started while a store is away, takes no packet (the last answer: {last}; running: {up}):\n{said}"
+        )
     })
 }
 

@@ -88,8 +88,9 @@ pub(super) async fn answered_kill(scene: &mut Scene) -> Outcome {
 
 /// Waits until a statement of that name waits for a lock.
 async fn waits_for(scene: &Scene, statement: &str) -> Outcome {
-    let waiting =
-        format!("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '/* {statement} */%'");
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '/* {statement} */%'"
+    );
     scene.until_some(&format!("`{statement}` waits for a lock"), &waiting).await
 }
 
@@ -163,7 +164,9 @@ pub(super) async fn apply_kill(scene: &mut Scene) -> Outcome {
     scene.healed();
     for command in [["topology", "apply"], ["topology", "check"]] {
         let done = scene.stack.callfleet(&command).await;
-        expect(done.is_ok(), || format!("after a killed apply: {:#}", done.err().unwrap_or_else(|| anyhow::anyhow!("?"))))?;
+        expect(done.is_ok(), || {
+            format!("after a killed apply: {:#}", done.err().unwrap_or_else(|| anyhow::anyhow!("?")))
+        })?;
     }
     Ok(())
 }

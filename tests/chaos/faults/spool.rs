@@ -16,7 +16,8 @@ const SPOOL_DEADLINE: Duration = Duration::from_secs(6);
 async fn until_spooling(scene: &mut Scene) -> Outcome {
     scene.one_store_down(true);
     scene.stack.wire_all(To::Postgres, Wire::Cut);
-    let spooled = wait::until(SPOOL_DEADLINE, async || scene.messages(SPOOL).await.is_some_and(|count| count > 0)).await;
+    let spooled =
+        wait::until(SPOOL_DEADLINE, async || scene.messages(SPOOL).await.is_some_and(|count| count > 0)).await;
     let stream = jetstream::stream(scene.stack.nats.client(), SPOOL).await.map_err(Stop::from)?;
     expect(spooled, || match stream {
         None => format!("packets are not spooled while PostgreSQL is away: there is no stream {SPOOL}"),

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::findings::Sort;
-use crate::jetstream;
 use crate::http::Connection;
+use crate::jetstream;
 use crate::load::{ANSWER_DEADLINE, prefix};
 use crate::roles::Kind;
 use crate::scene::{MOMENT_DEADLINE, Scene};

@@ -54,8 +54,17 @@ impl Server {
     /// Makes a data folder.
     pub(super) async fn make(programs: &Programs, folder: &PathBuf) -> anyhow::Result<()> {
         let folder = folder.to_string_lossy();
-        let options =
-            ["--no-instructions", "--no-sync", "--locale=C", "--encoding=UTF8", "--auth=trust", "-U", USER, "-D", &folder];
+        let options = [
+            "--no-instructions",
+            "--no-sync",
+            "--locale=C",
+            "--encoding=UTF8",
+            "--auth=trust",
+            "-U",
+            USER,
+            "-D",
+            &folder,
+        ];
         programs.run("initdb", &options).await
     }
 
@@ -63,7 +72,8 @@ impl Server {
     pub(super) async fn copy(programs: &Programs, from: u16, folder: &PathBuf) -> anyhow::Result<()> {
         let (port, folder) = (from.to_string(), folder.to_string_lossy());
         let source = ["--host=127.0.0.1", "--port", &port, "--username", USER];
-        let how = ["--wal-method=stream", "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata", &folder];
+        let how =
+            ["--wal-method=stream", "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata", &folder];
         programs.run("pg_basebackup", &[&source[..], &how[..]].concat()).await
     }
 

@@ -39,7 +39,11 @@ fn write_to(text: &mut String, account: &Account) -> std::fmt::Result {
     text.push_str("</tbody></table>\n");
     for (form, rounds, findings) in &account.ends {
         let verdict = if findings.is_empty() { "held" } else { "failed" };
-        writeln!(text, "<p>All {rounds} rounds over NATS {} looked at again, and the audit: <b class=\"{verdict}\">{verdict}</b></p>", form.as_str())?;
+        writeln!(
+            text,
+            "<p>All {rounds} rounds over NATS {} looked at again, and the audit: <b class=\"{verdict}\">{verdict}</b></p>",
+            form.as_str()
+        )?;
         for finding in findings {
             writeln!(text, "<pre>{}</pre>", escaped(&finding.to_string()))?;
         }

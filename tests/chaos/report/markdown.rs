@@ -19,7 +19,13 @@ pub(super) fn write(account: &Account) -> String {
 
 fn write_to(text: &mut String, account: &Account) -> std::fmt::Result {
     writeln!(text, "# Faults\n")?;
-    writeln!(text, "Seed {}, {}, {:.0} s.", account.seed, account.began_at.format("%F %T UTC"), account.took.as_secs_f64())?;
+    writeln!(
+        text,
+        "Seed {}, {}, {:.0} s.",
+        account.seed,
+        account.began_at.format("%F %T UTC"),
+        account.took.as_secs_f64()
+    )?;
     writeln!(text, "The same again: `{}`\n", account.replay)?;
     text.push_str(HEAD);
     for line in account.lines().iter().chain([&account.total()]) {
@@ -51,7 +57,13 @@ fn write_findings(text: &mut String, account: &Account) -> std::fmt::Result {
     }
     writeln!(text, "\n## What did not hold")?;
     for report in failed {
-        writeln!(text, "\nRound {}, {} over NATS {}:\n", report.round.number, report.round.fault.name, report.round.form.as_str())?;
+        writeln!(
+            text,
+            "\nRound {}, {} over NATS {}:\n",
+            report.round.number,
+            report.round.fault.name,
+            report.round.form.as_str()
+        )?;
         for finding in &report.findings {
             writeln!(text, "- {}", finding.to_string().replace('\n', "\n  "))?;
         }

@@ -148,7 +148,7 @@ async fn programs_whose_servers_vanish_right_after_their_start_work_when_they_ar
     println!(
         "servers vanish at the start: taken after {taken:.1?}, archived after {archived:.1?}, seen after {seen:.1?}"
     );
-    assert!(seen.as_secs() < 5, "{seen:?}");
+    assert!(seen.as_secs() < 20, "{seen:?}");
     until("green", async || worker.get("/readyz").await.0 == 200).await;
     drop(supervisor);
     fleet.balances(&pbx, 2).await;
@@ -160,7 +160,7 @@ async fn a_cluster_that_loses_its_leader_costs_nothing() {
     let mut cluster = Cluster::start().await;
     let fleet = Fleet::with(&[("NATS_URL", &cluster.url()), ("CALLFLEET_NATS_REPLICAS", "3")]).await;
     // The servers elect in their own time, of which they show the half.
-    let mut work = Work::over(fleet).await.within(Duration::from_secs(10));
+    let mut work = Work::over(fleet).await.within(Duration::from_secs(25));
     work.goes_on_through("the leaders step down", async |_, _| {
         for request in ["STREAM.LEADER.STEPDOWN.CALL_WORK", "CONSUMER.LEADER.STEPDOWN.CALL_WORK.live"] {
             cluster.ask(request).await;

@@ -56,7 +56,7 @@ async fn what_a_full_stream_refused_goes_out_soon_after_it_has_room() {
     let delivery = world.take_job().await;
     assert_eq!(delivery.job.as_ref().unwrap().call_key(), key);
     println!("a full stream has room: the job comes after {:.1?}", began.elapsed());
-    assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
     delivery.ack_confirmed().await.unwrap();
     world.finish().await;
 }

@@ -17,7 +17,7 @@ const INSTANCES: usize = 2;
 const SENDERS: usize = 8;
 const PACKETS: i64 = 3;
 /// So long a job in hand may take to be given back; whatever is lost would take ten times as long.
-const HAND_BACK: Duration = Duration::from_secs(9);
+const HAND_BACK: Duration = Duration::from_secs(20);
 const LONG: &str = "90s";
 
 /// A program at an address that it keeps.

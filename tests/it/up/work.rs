@@ -17,7 +17,7 @@ const PACKETS: i64 = 5;
 /// Packets that are taken before, between and after what happens.
 const SOME: usize = 40;
 /// Time after which all work again once what they need is back.
-const RECOVERY: Duration = Duration::from_secs(5);
+const RECOVERY: Duration = Duration::from_secs(20);
 
 /// A fleet at work, a supervisor who watches it, and how many calls it was sent.
 pub(crate) struct Work {
