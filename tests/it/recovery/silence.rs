@@ -125,7 +125,7 @@ async fn while_nothing_passes_every_statement_ends_in_time_and_works_again_when_
         let began = Instant::now();
         let mut session = Session::new(far.store.clone());
         let wish = claim::Claim { key, generation: 1, token: uuid::Uuid::new_v4(), worker: "w".into() };
-        let claims = async { claim::claim(&mut session, &[wish], &far.world.policy).await.map(drop) };
+        let claims = async { claim::claim(&mut session, &[wish], None, &far.world.policy).await.map(drop) };
         let (found, begun, claimed) = tokio::join!(calls::find(&far.store, key), far.store.begin(), claims);
         is_away(found);
         is_away(begun);
