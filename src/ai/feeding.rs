@@ -71,7 +71,7 @@ impl Feeding {
             }
             Finding::IsStuck => match consumer.make_anew(&look).await {
                 Ok(()) => {
-                    tracing::warn!(lane = %self.lane, pending = look.pending(), "a consumer that was stuck was made anew")
+                    tracing::warn!(lane = %self.lane, pending = look.pending(), "a consumer that was stuck was made anew");
                 }
                 Err(error) => tracing::error!(lane = %self.lane, %error, "a consumer is stuck and cannot be made anew"),
             },

@@ -15,7 +15,7 @@ use crate::world::{World, database};
 /// The time after which PostgreSQL counts as away, in these tests.
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// Within this every statement has ended: a connection to get, and the statement with its slack.
-const BOUND: Duration = Duration::from_millis(500 + 1500 + 6000);
+const BOUND: Duration = Duration::from_secs(8);
 
 /// A world's database at the end of a wire.
 struct Far {
@@ -61,8 +61,8 @@ impl Far {
     }
 }
 
-fn is_away<T: std::fmt::Debug>(answer: Result<T, StoreError>) {
-    assert!(matches!(&answer, Err(error) if error.is_transient()), "{answer:?}");
+fn is_away<T: std::fmt::Debug>(answer: &Result<T, StoreError>) {
+    assert!(matches!(answer, Err(error) if error.is_transient()), "{answer:?}");
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn a_statement_on_a_silent_link_ends_in_time_and_the_next_one_is_answered(
 
     far.wire.strand();
     let began = Instant::now();
-    is_away(calls::load(session.connection().await.unwrap(), &[key]).await);
+    is_away(&calls::load(session.connection().await.unwrap(), &[key]).await);
     assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
     // The same session, and everybody else: on new connections.
     let began = Instant::now();
@@ -94,7 +94,7 @@ async fn a_commit_on_a_silent_link_ends_in_time_and_leaves_no_lock_behind() {
     calls::mark_ended(&mut tx, &[mark], far.store.now()).await.unwrap();
     far.wire.strand();
     let began = Instant::now();
-    is_away(tx.commit().await);
+    is_away(&tx.commit().await);
     assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
     // The server has heard nothing of it, and ends a transaction that stands still.
     far.world.until("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'", 0).await;
@@ -126,10 +126,10 @@ async fn while_nothing_passes_every_statement_ends_in_time_and_works_again_when_
         let mut session = Session::new(far.store.clone());
         let wish = claim::Claim { key, generation: 1, token: uuid::Uuid::new_v4(), worker: "w".into() };
         let claims = async { claim::claim(&mut session, &[wish], None, &far.world.policy).await.map(drop) };
-        let (found, begun, claimed) = tokio::join!(calls::find(&far.store, key), far.store.begin(), claims);
-        is_away(found);
-        is_away(begun);
-        is_away(claimed);
+        let (found, opened, claimed) = tokio::join!(calls::find(&far.store, key), far.store.begin(), claims);
+        is_away(&found);
+        is_away(&opened);
+        is_away(&claimed);
         assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
     }
     far.wire.mend();
