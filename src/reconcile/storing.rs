@@ -3,12 +3,11 @@
 use chrono::{DateTime, Utc};
 
 use crate::broker::Broker;
-use crate::domain::{Call, State};
 use crate::spool;
 use crate::store::{Store, StoreError, ingests};
 
 /// How packets reach the database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Storing {
     /// Since when every ingest that can store packets could; none when there is no such ingest.
     pub(super) since: Option<DateTime<Utc>>,
@@ -17,12 +16,9 @@ pub(super) struct Storing {
 }
 
 impl Storing {
-    /// Looks, if any of `calls` depends on it.
-    pub(super) async fn look(store: &Store, broker: &Broker, calls: &[Call]) -> Result<Self, StoreError> {
-        if !calls.iter().any(|call| call.state == State::InProgress) {
-            return Ok(Self::default());
-        }
-        // The spool last: one that begins to spool meanwhile was storing until then.
+    /// Looks, before the calls are read: packets that leave the spool in between are in the database by
+    /// then, and read with their calls. The other way round a call that speaks would look silent.
+    pub(super) async fn look(store: &Store, broker: &Broker) -> Result<Self, StoreError> {
         let since = ingests::storing_since(store).await?;
         Ok(Self { since, is_spool_empty: spool::waiting(broker).await.is_nothing() })
     }

@@ -59,8 +59,9 @@ pub async fn tick(
     if keys.is_empty() {
         return Ok(Report::default());
     }
+    // In this order: what was accepted before the look is read after it.
+    let storing = Storing::look(store, broker).await?;
     let (calls, seen) = read(store, &keys).await?;
-    let storing = Storing::look(store, broker, &calls).await?;
     let now = store.now();
     let mut over: Vec<CallKey> = Vec::new();
     let mut hopeless: Vec<CallKey> = Vec::new();
