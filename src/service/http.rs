@@ -29,7 +29,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `router` on `listener` until `shutdown`, and then takes its leave so that no client notices
-/// more than a connection that ends: for [`LINGER`] it goes on as before, but each answer says that it
+/// more than a connection that ends: for some seconds it goes on as before, but each answer says that it
 /// is the last on its connection; then it takes in what the kernel has accepted for it, stops to
 /// listen, and finishes the requests in hand.
 ///
